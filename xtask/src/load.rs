@@ -1,0 +1,175 @@
+//! A closed-loop HTTP load of many keep-alive connections that accounts for every single request. It reads leaderboards
+//! and posts scores with run ids of its own, so that afterwards the database can be asked for each one.
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::{Method, Request, StatusCode, client::conn::http1};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+
+/// A request that takes longer has failed.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+/// Failures kept word for word.
+const FAILURES_KEPT: usize = 20;
+
+/// What the load did.
+#[derive(Debug, Default)]
+pub(crate) struct Tally {
+    /// Requests answered as they should be.
+    pub(crate) good: u64,
+    /// Requests answered otherwise, or not at all.
+    pub(crate) failed: u64,
+    /// The first failures, in words.
+    pub(crate) failures: Vec<String>,
+    /// Run ids whose score was acknowledged.
+    pub(crate) acknowledged: Vec<String>,
+    /// Every good request's latency, sorted.
+    pub(crate) latencies_us: Vec<u64>,
+}
+
+impl Tally {
+    /// The latency below which this share (0 to 1) of requests lies, in milliseconds.
+    pub(crate) fn quantile_ms(&self, share: f64) -> f64 {
+        if self.latencies_us.is_empty() {
+            return f64::NAN;
+        }
+        let at = ((self.latencies_us.len() - 1) as f64 * share).round() as usize;
+        self.latencies_us[at] as f64 / 1000.0
+    }
+}
+
+/// A load that runs until it is told to stop.
+pub(crate) struct Load {
+    stop: Arc<AtomicBool>,
+    done: Arc<AtomicU64>,
+    thread: std::thread::JoinHandle<Tally>,
+}
+
+impl Load {
+    /// Starts `connections` connections to `address`; every `score_every`-th request posts a score, the others read the
+    /// leaderboard. `pause` lies between an answer and the next request of the same connection.
+    pub(crate) fn start(address: SocketAddr, connections: usize, score_every: u64, pause: Duration) -> Load {
+        let stop = Arc::new(AtomicBool::new(false));
+        let done = Arc::new(AtomicU64::new(0));
+        let (s, d) = (stop.clone(), done.clone());
+        let thread = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+            runtime.block_on(async move {
+                let tally = Arc::new(Mutex::new(Tally::default()));
+                let tasks: Vec<_> = (0..connections)
+                    .map(|n| {
+                        tokio::spawn(connection(address, n, score_every, pause, s.clone(), d.clone(), tally.clone()))
+                    })
+                    .collect();
+                for task in tasks {
+                    task.await.expect("a connection's task does not panic");
+                }
+                let mut tally = std::mem::take(&mut *tally.lock().expect("no poison"));
+                tally.latencies_us.sort_unstable();
+                tally
+            })
+        });
+        Load { stop, done, thread }
+    }
+
+    /// Waits until so many more requests were answered, so that a step happens under load and not before it.
+    pub(crate) fn wait_for_more(&self, requests: u64, deadline: Duration) {
+        let (from, start) = (self.done.load(Ordering::Relaxed), Instant::now());
+        while self.done.load(Ordering::Relaxed) < from + requests && start.elapsed() < deadline {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    /// Ends the load after each connection's current request.
+    pub(crate) fn stop(self) -> Tally {
+        self.stop.store(true, Ordering::Relaxed);
+        self.thread.join().expect("the load's thread does not panic")
+    }
+}
+
+async fn connection(
+    address: SocketAddr,
+    number: usize,
+    score_every: u64,
+    pause: Duration,
+    stop: Arc<AtomicBool>,
+    done: Arc<AtomicU64>,
+    tally: Arc<Mutex<Tally>>,
+) {
+    let mut mine = Tally::default();
+    let mut sender = None;
+    let mut count = 0_u64;
+    let nonce = std::process::id();
+    while !stop.load(Ordering::Relaxed) {
+        count += 1;
+        let run = score_every > 0 && count.is_multiple_of(score_every);
+        let run = run.then(|| format!("load-{nonce}-{number}-{count}"));
+        let start = Instant::now();
+        let outcome = match tokio::time::timeout(REQUEST_TIMEOUT, request(address, &mut sender, run.as_deref())).await {
+            Ok(outcome) => outcome,
+            Err(_) => Err(format!("no answer within {REQUEST_TIMEOUT:?}")),
+        };
+        match outcome {
+            Ok(()) => {
+                mine.good += 1;
+                mine.latencies_us.push(start.elapsed().as_micros() as u64);
+                mine.acknowledged.extend(run);
+            }
+            Err(why) => {
+                sender = None;
+                mine.failed += 1;
+                if mine.failures.len() < FAILURES_KEPT {
+                    mine.failures.push(format!("connection {number}, request {count}: {why}"));
+                }
+            }
+        }
+        done.fetch_add(1, Ordering::Relaxed);
+        if !pause.is_zero() {
+            tokio::time::sleep(pause).await;
+        }
+    }
+    let mut all = tally.lock().expect("no poison");
+    all.good += mine.good;
+    all.failed += mine.failed;
+    all.latencies_us.extend(mine.latencies_us);
+    all.acknowledged.extend(mine.acknowledged);
+    let room = FAILURES_KEPT.saturating_sub(all.failures.len());
+    all.failures.extend(mine.failures.into_iter().take(room));
+}
+
+type Sender = http1::SendRequest<Full<Bytes>>;
+
+async fn request(address: SocketAddr, sender: &mut Option<Sender>, run: Option<&str>) -> Result<(), String> {
+    if sender.as_ref().is_none_or(http1::SendRequest::is_closed) {
+        let stream = TcpStream::connect(address).await.map_err(|e| format!("connect: {e}"))?;
+        stream.set_nodelay(true).map_err(|e| format!("nodelay: {e}"))?;
+        let (fresh, driver) = http1::handshake(TokioIo::new(stream)).await.map_err(|e| format!("handshake: {e}"))?;
+        tokio::spawn(driver);
+        *sender = Some(fresh);
+    }
+    let Some(open) = sender.as_mut() else { return Err("not connected".into()) };
+    let builder = Request::builder().header("host", "bench.local");
+    let (request, wanted) = match run {
+        None => (builder.uri("/leaderboard").body(Full::new(Bytes::new())), StatusCode::OK),
+        Some(run) => {
+            let body = format!(r#"{{"player":"load","score":7,"runId":"{run}"}}"#);
+            let builder = builder.method(Method::POST).uri("/score").header("content-type", "application/json");
+            (builder.body(Full::new(Bytes::from(body))), StatusCode::CREATED)
+        }
+    };
+    open.ready().await.map_err(|e| format!("connection lost: {e}"))?;
+    let request = request.map_err(|e| e.to_string())?;
+    let answer = open.send_request(request).await.map_err(|e| format!("send: {e}"))?;
+    let status = answer.status();
+    let body = answer.into_body().collect().await.map_err(|e| format!("body: {e}"))?.to_bytes();
+    if status == wanted { Ok(()) } else { Err(format!("{status}: {}", String::from_utf8_lossy(&body))) }
+}

@@ -1,0 +1,71 @@
+//! What is too long for every change. Its last result and date stand in docs/soak.md, which it writes itself.
+
+use std::{fmt::Write as _, time::Instant};
+
+use crate::setup::{self, Outcome};
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// How long each fuzz target runs
+    #[arg(long, default_value_t = 300)]
+    fuzz_seconds: u32,
+    /// Cases of each property test
+    #[arg(long, default_value_t = 20_000)]
+    cases: u32,
+    /// How often the crash tests run in a row
+    #[arg(long, default_value_t = 10)]
+    crashes: u32,
+}
+
+/// The fuzz targets in fuzz/fuzz_targets.
+const TARGETS: [&str; 2] = ["environment", "score_body"];
+
+pub(crate) fn run(args: &Args) -> Outcome {
+    let mut lines = Vec::new();
+    let mut part = |what: String, run: &mut dyn FnMut() -> Outcome| {
+        let start = Instant::now();
+        let outcome = run();
+        println!("{what}: {}", outcome.as_ref().err().map_or("passed", String::as_str));
+        lines.push((what, outcome, start.elapsed()));
+    };
+    part(format!("property tests with {} cases each", args.cases), &mut || {
+        let mut command = setup::command("cargo", &["test", "--workspace", "--locked", "property"]);
+        setup::run(command.env("PROPTEST_CASES", args.cases.to_string()))
+    });
+    part(format!("crash tests, {} times", args.crashes), &mut || {
+        (0..args.crashes)
+            .try_for_each(|_| setup::run(&mut setup::command("cargo", &["test", "--workspace", "--locked", "kill"])))
+    });
+    for target in TARGETS {
+        part(format!("fuzzing `{target}` for {} s", args.fuzz_seconds), &mut || fuzz(target, args.fuzz_seconds));
+    }
+    let date = setup::output(&mut setup::command("date", &["+%F"])).unwrap_or_default();
+    let mut text = format!(
+        "# Soak\n\n`cargo xtask soak` makes this page: what is too long to run for every change.\n\nLast run: {}\n\n\
+         | what | result | took |\n|---|---|---|\n",
+        date.trim()
+    );
+    let mut failed = 0;
+    for (what, outcome, took) in &lines {
+        let result = match outcome {
+            Ok(()) => "passed",
+            Err(_) => "**failed**",
+        };
+        failed += usize::from(outcome.is_err());
+        let _ = writeln!(text, "| {what} | {result} | {} s |", took.as_secs());
+    }
+    let path = setup::root().join("docs/soak.md");
+    std::fs::write(&path, text).map_err(|e| format!("{}: {e}", path.display()))?;
+    if failed == 0 { Ok(()) } else { Err(format!("{failed} of {} parts failed", lines.len())) }
+}
+
+/// Runs one fuzz target. The fuzzer's instrumentation needs compiler flags that stable Rust keeps behind a variable.
+fn fuzz(target: &str, seconds: u32) -> Outcome {
+    if !setup::has("cargo-fuzz") {
+        setup::run(&mut setup::command("cargo", &["install", "cargo-fuzz", "--locked"]))?;
+    }
+    let time = format!("-max_total_time={seconds}");
+    let mut command =
+        setup::command("cargo", &["fuzz", "run", target, "--", &time, "-rss_limit_mb=2048", "-timeout=10"]);
+    setup::run(command.env("RUSTC_BOOTSTRAP", "1").env_remove("CARGO_TARGET_DIR"))
+}

@@ -1,0 +1,34 @@
+//! The one command that runs all tests: Rust, the page's own, and the game in a real browser. What can't run here is said
+//! at the end, with the reason; `--strict` (CI) makes that a failure.
+
+use crate::setup::{self, Outcome};
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Fail when anything had to be skipped
+    #[arg(long)]
+    strict: bool,
+}
+
+pub(crate) fn run(args: &Args) -> Outcome {
+    let mut skipped = setup::ensure(&[&setup::PODMAN, &setup::NODE, &setup::CHROMIUM]);
+    if !setup::root().join("../shared/environments").exists() {
+        skipped.push("tests against the reference documents ignored: no folder `shared` beside the checkout".into());
+    }
+    setup::run(&mut setup::command("cargo", &["test", "--workspace", "--locked"]))?;
+    if setup::has("node") {
+        setup::run(&mut setup::command("node", &["--test", "game/web/"]))?;
+    }
+    if setup::has("node") && setup::has("chromium") {
+        crate::pictures::play()?;
+    }
+    for line in &skipped {
+        println!("skipped: {line}");
+    }
+    if skipped.is_empty() {
+        println!("all tests ran, none was skipped");
+    } else if args.strict {
+        return Err(format!("{} kinds of tests were skipped, and this machine is meant to run all", skipped.len()));
+    }
+    Ok(())
+}

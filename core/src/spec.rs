@@ -135,6 +135,8 @@ pub struct Storage {
     pub mount: String,
     /// Who may write.
     pub writer: Writer,
+    /// How the service opens its SQLite database; says nothing of other kinds.
+    pub journal: Journal,
     /// The protocol version by which releases share the store; 0 for none.
     pub storage_protocol: u32,
     /// When a snapshot is taken.
@@ -165,6 +167,18 @@ pub enum Writer {
     Protocol,
     /// Any number.
     Many,
+}
+
+/// How the service opens its SQLite database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Journal {
+    /// Write-ahead log in exclusive locking mode: no shared memory, so it works on a network share.
+    ExclusiveWal,
+    /// Write-ahead log with shared memory, which a network share cannot give.
+    Wal,
+    /// Rollback journal.
+    Rollback,
 }
 
 /// When a snapshot of the data is taken.
@@ -448,6 +462,23 @@ pub struct AwsSettings {
     pub domain: Option<String>,
     /// Where state is kept when it isn't `[state] url`.
     pub state: Option<String>,
+    /// What the service itself may do, beside its own storage, secrets and logs.
+    pub task_policy: Vec<Statement>,
+    /// The ARN of a role to start tasks with; none for one that dbird makes.
+    pub execution_role: Option<String>,
+    /// What the execution role that dbird makes may do, instead of the usual; empty for the usual.
+    pub execution_policy: Vec<Statement>,
+    /// The image repository, `registry/name`; none for one that dbird makes.
+    pub repository: Option<String>,
+}
+
+/// One statement that allows something.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Statement {
+    /// Actions such as `s3:GetObject`.
+    pub actions: Vec<String>,
+    /// ARNs that they are allowed on.
+    pub resources: Vec<String>,
 }
 
 /// Settings for Azure.
@@ -463,4 +494,12 @@ pub struct AzureSettings {
     pub domain: Option<String>,
     /// Where state is kept when it isn't `[state] url`.
     pub state: Option<String>,
+    /// The Container Apps environment has no public address.
+    pub internal: bool,
+    /// Plain HTTP is answered too, instead of being redirected.
+    pub allow_insecure: bool,
+    /// The storage account answers from the public network.
+    pub public_network_access: bool,
+    /// The storage account has a private endpoint in the environment's network.
+    pub private_endpoint: bool,
 }

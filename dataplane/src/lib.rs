@@ -1,1 +1,24 @@
-//! Placeholder.
+//! What a platform does under a release, on one machine: images as folders, tasks that outlive whoever started them,
+//! probes, restarts, logs, and a proxy whose routing changes while traffic flows.
+//!
+//! It decides nothing about releases: which one runs, gets traffic or goes is its caller's, and it knows them only as
+//! names of groups. It reads no environment files and no plans.
+
+#![cfg_attr(test, expect(clippy::unwrap_used, reason = "a test that can't go on has failed"))]
+
+pub mod files;
+pub mod image;
+pub mod logs;
+pub mod podman;
+pub mod port;
+pub mod probe;
+pub mod process;
+pub mod proxy;
+pub mod runtime;
+pub mod secret;
+pub mod shim;
+pub mod supervise;
+pub mod task;
+pub mod volume;
+
+pub use secret::Secret;

@@ -3,7 +3,8 @@
 use std::{fmt, str::FromStr};
 
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::de::{self, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 use sha2::{Digest as _, Sha256};
 
 /// Where a service runs.
@@ -50,9 +51,32 @@ impl FromStr for Cloud {
 }
 
 /// A release of one environment: numbers only grow, and a number is never used twice, also not by a failed release.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, JsonSchema)]
 #[serde(transparent)]
 pub struct ReleaseId(pub u64);
+
+/// From a number or from text: as the key of a map inside a tagged enum it arrives as text.
+impl<'de> Deserialize<'de> for ReleaseId {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Either;
+        impl Visitor<'_> for Either {
+            type Value = ReleaseId;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a release's number")
+            }
+
+            fn visit_u64<E: de::Error>(self, number: u64) -> Result<ReleaseId, E> {
+                Ok(ReleaseId(number))
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<ReleaseId, E> {
+                text.parse().map_err(E::custom)
+            }
+        }
+        deserializer.deserialize_any(Either)
+    }
+}
 
 impl fmt::Display for ReleaseId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

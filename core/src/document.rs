@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use thiserror::Error;
@@ -13,7 +14,7 @@ use crate::{Cloud, Digest, StepId};
 pub const REFERENCE_KEY: &str = "$output";
 
 /// A container image by content: what runs is named by its digest, never by a tag.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ImageRef {
     /// Where it lies: `oci:.dbird/images` for the local store, or a registry's repository.
     pub repository: String,
@@ -22,7 +23,7 @@ pub struct ImageRef {
 }
 
 /// What a step makes, which says how its progress is followed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum StepKind {
     /// The image where the cloud can run it from.
@@ -36,7 +37,7 @@ pub enum StepKind {
 }
 
 /// One step's document.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Document {
     /// The step that it is for.
     pub step: StepId,
@@ -56,7 +57,7 @@ impl Document {
 }
 
 /// Every document of one environment in one cloud, in the order in which they are applied.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Documents {
     /// The service's name.
     pub service: String,
@@ -82,7 +83,7 @@ impl Documents {
 }
 
 /// What the applied steps gave: step -> name -> value.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct Outputs(pub BTreeMap<StepId, BTreeMap<String, Value>>);
 

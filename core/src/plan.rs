@@ -1,6 +1,7 @@
 //! The plan: ordered steps, each with its document's digest and a field diff against what is live. Making one is pure, and
 //! whatever carries it out re-decides nothing.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -10,7 +11,7 @@ use crate::{Cloud, Digest, ImageRef, ReleaseId, StepId, StepKind};
 pub const PLAN_FORMAT: u32 = 1;
 
 /// Why a plan was made.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum Reason {
     /// `deploy`: bring what is live to the configuration.
@@ -27,7 +28,7 @@ pub enum Reason {
 }
 
 /// What is to be done, exactly. Serialised by `plan --out`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Plan {
     /// [`PLAN_FORMAT`].
     pub format: u32,
@@ -58,12 +59,12 @@ pub struct Plan {
 impl Plan {
     /// True when carrying it out would do nothing.
     pub fn is_empty(&self) -> bool {
-        self.steps.iter().all(|s| s.action == Action::None)
+        self.steps.iter().all(|s| matches!(s.action, Action::None | Action::Keep))
     }
 }
 
 /// One step.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Step {
     /// Its name.
     pub id: StepId,
@@ -82,7 +83,7 @@ pub struct Step {
 }
 
 /// What is done to a step's object.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Action {
     /// Nothing: live equals wanted.
@@ -102,7 +103,7 @@ pub enum Action {
 }
 
 /// Whom a change hits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Scope {
     /// Only the new release.
@@ -112,7 +113,7 @@ pub enum Scope {
 }
 
 /// A field that differs.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Change {
     /// Where, as a dotted path into the document: `env.GREETING`.
     pub path: String,
@@ -123,7 +124,7 @@ pub struct Change {
 }
 
 /// Something that could hurt.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Risk {
     /// The step that brings it.
     pub step: StepId,

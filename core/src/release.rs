@@ -1,6 +1,7 @@
 //! What a release was: the record that `history` shows, that `rollback` plans from, and that tells the truth about how it
 //! ended. It is written once and never changed.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{Cloud, Digest, Documents, ImageRef, Reason, ReleaseId};
@@ -9,7 +10,7 @@ use crate::{Cloud, Digest, Documents, ImageRef, Reason, ReleaseId};
 pub const RELEASE_FORMAT: u32 = 1;
 
 /// One release, as it ended.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Release {
     /// [`RELEASE_FORMAT`].
     pub format: u32,
@@ -48,7 +49,7 @@ pub struct Release {
 }
 
 /// How a release ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Outcome {
     /// It serves (or served, until the next one).

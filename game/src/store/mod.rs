@@ -5,6 +5,8 @@ mod answers;
 mod memory;
 mod schema;
 mod sqlite;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 use std::fmt;

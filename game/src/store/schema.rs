@@ -18,6 +18,11 @@ pub(crate) enum TimeStyle {
 }
 
 impl TimeStyle {
+    /// The instant as it will be read back.
+    pub(crate) fn round(self, unix_ms: i64) -> i64 {
+        if self == Self::Seconds { unix_ms - unix_ms.rem_euclid(1000) } else { unix_ms }
+    }
+
     pub(crate) fn spell(self, unix_ms: i64) -> rusqlite::types::Value {
         match self {
             Self::Rfc3339 => clock::rfc3339(unix_ms).into(),

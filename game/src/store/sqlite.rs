@@ -148,7 +148,7 @@ impl Sqlite {
     }
 
     fn insert_all(&mut self, batch: &[NewScore], now_ms: i64) -> Result<Vec<Kept>, rusqlite::Error> {
-        let created_at = clock::rfc3339(now_ms);
+        let created_at = clock::rfc3339(self.time_style.round(now_ms));
         let spelled = self.time_style.spell(now_ms);
         let mut insert = self.connection.prepare_cached(INSERT)?;
         let mut kept = Vec::with_capacity(batch.len());

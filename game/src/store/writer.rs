@@ -88,9 +88,10 @@ impl Writer {
     fn open(&mut self) -> Option<Box<dyn Engine>> {
         let mut said = String::new();
         loop {
-            let opened = self.opener.open().and_then(|mut engine| match engine.top() {
-                Ok(top) => Ok((engine, top)),
-                Err(fault) => Err(OpenError::Unusable(fault.message)),
+            let opened = self.opener.open().and_then(|mut engine| {
+                // Ready means that a score can be made durable, so one write is tried before.
+                let top = engine.probe().and_then(|()| engine.top());
+                top.map(|top| (engine, top)).map_err(|fault| OpenError::Unusable(fault.message))
             });
             let pause = match opened {
                 Ok((engine, top)) => {

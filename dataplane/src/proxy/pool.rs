@@ -1,0 +1,126 @@
+//! One thread's connections to one backend. It decides which idle one is used next and which is too old; it never opens
+//! one.
+
+use std::cell::RefCell;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use http::HeaderValue;
+use tokio::sync::{Semaphore, SemaphorePermit};
+
+use super::clock::millis;
+use super::release::Release;
+use super::table::{Backend, Plan};
+use super::upstream::Upstream;
+use super::worker::Worker;
+
+/// Connections to one backend that are opened at once. Many held requests that go on together would otherwise be more
+/// than a backend's listener has room for, and a connection it drops is tried again only after a second.
+const OPENING_MAX: usize = 32;
+
+/// A backend and the idle connections to it.
+pub(super) struct Target {
+    backend: Arc<Backend>,
+    release: Arc<Release>,
+    /// The backend's address, for requests without a Host field.
+    pub(super) host: HeaderValue,
+    #[expect(clippy::vec_box, reason = "one goes in and out for each request, and it is large")]
+    idle: RefCell<Vec<Box<Upstream>>>,
+    /// Places for connections that are being opened.
+    opening: Semaphore,
+}
+
+impl Target {
+    pub(super) fn new(backend: &Arc<Backend>, release: &Arc<Release>) -> Rc<Self> {
+        let host = HeaderValue::from_str(&backend.address.to_string());
+        Rc::new(Self {
+            backend: Arc::clone(backend),
+            release: Arc::clone(release),
+            host: host.unwrap_or(HeaderValue::from_static("localhost")),
+            idle: RefCell::default(),
+            opening: Semaphore::new(OPENING_MAX),
+        })
+    }
+
+    pub(super) fn address(&self) -> SocketAddr {
+        self.backend.address
+    }
+
+    pub(super) fn epoch(&self) -> u64 {
+        self.release.epoch()
+    }
+
+    /// The connection that was used last; so those that are not needed get old.
+    pub(super) fn take(&self) -> Option<Box<Upstream>> {
+        let epoch = self.epoch();
+        let mut idle = self.idle.borrow_mut();
+        while let Some(mut upstream) = idle.pop() {
+            if upstream.epoch == epoch {
+                upstream.reused = true;
+                return Some(upstream);
+            }
+        }
+        None
+    }
+
+    /// Waits for a place to open a connection in.
+    pub(super) async fn opening(&self) -> Option<SemaphorePermit<'_>> {
+        // An error is a closed semaphore, and this one never is.
+        self.opening.acquire().await.ok()
+    }
+
+    pub(super) fn put(&self, mut upstream: Box<Upstream>, worker: &Worker) {
+        let mut idle = self.idle.borrow_mut();
+        if upstream.epoch == self.epoch() && idle.len() < worker.limits.pool_idle_max {
+            upstream.mute();
+            upstream.idle_since_ms = worker.clock.now_ms();
+            idle.push(upstream);
+        }
+    }
+
+    /// Other backends are tried first for a while.
+    pub(super) fn pause(&self, now_ms: u64, pause: Duration) {
+        self.backend.paused_until_ms.store(now_ms.saturating_add(millis(pause)), Relaxed);
+    }
+
+    /// Closes what is too old, forgotten or closed by the backend; true if something is left.
+    pub(super) fn sweep(&self, worker: &Worker) -> bool {
+        let epoch = self.epoch();
+        let oldest_ms = worker.clock.now_ms().saturating_sub(millis(worker.limits.pool_idle));
+        let mut idle = self.idle.borrow_mut();
+        idle.retain_mut(|upstream| {
+            upstream.epoch == epoch && upstream.idle_since_ms >= oldest_ms && upstream.is_alive()
+        });
+        if idle.is_empty() {
+            idle.shrink_to_fit();
+        }
+        !idle.is_empty()
+    }
+}
+
+/// A release as one thread sees it: its turn-taking is shared with the other threads, its pools are not.
+pub(super) struct Lane {
+    pub(super) release: Arc<Release>,
+    plan: Arc<Plan>,
+    portion: usize,
+    targets: Vec<Rc<Target>>,
+}
+
+impl Lane {
+    pub(super) fn new(plan: &Arc<Plan>, portion: usize, targets: Vec<Rc<Target>>) -> Rc<Self> {
+        let release = Arc::clone(&plan.portions[portion].release);
+        Rc::new(Self { release, plan: Arc::clone(plan), portion, targets })
+    }
+
+    /// The backend whose turn it is; not `failed` if there is another.
+    pub(super) fn target(&self, now_ms: u64, failed: Option<&Target>) -> &Rc<Target> {
+        let failed_id = failed.map(|target| target.backend.id);
+        let paused = |backend: &Backend| {
+            backend.paused_until_ms.load(Relaxed) > now_ms || failed_id.is_some_and(|failed| failed == backend.id)
+        };
+        &self.targets[self.plan.portions[self.portion].turn(paused)]
+    }
+}

@@ -1,0 +1,47 @@
+//! What a provider's tests bring so that the laws can be tried on it: documents for services that behave in known ways. It
+//! judges nothing.
+
+use dbird_core::{Provider, ReleaseId, Target, Work};
+
+/// How a release behaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Becomes ready.
+    First,
+    /// Becomes ready, and differs from the first in its environment.
+    Second,
+    /// Writes [`Fixture::last_words`] to its log and dies before it is ready, each time it is started.
+    Dies,
+}
+
+/// A provider with nothing in it yet, and services for it.
+pub trait Fixture: Send + Sync {
+    /// The provider.
+    fn provider(&self) -> &dyn Provider;
+
+    /// The target that the laws work on.
+    fn target(&self) -> Target;
+
+    /// Another target of the same provider.
+    fn other_target(&self) -> Target;
+
+    /// The steps that make a release, in order; the service's is the last.
+    fn works(&self, target: &Target, release: ReleaseId, kind: Kind) -> Vec<Work>;
+
+    /// The steps that take everything away but the data, in order.
+    fn removal(&self, target: &Target, release: ReleaseId) -> Vec<Work>;
+
+    /// A line that a release of [`Kind::Dies`] writes before it dies.
+    fn last_words(&self) -> &str;
+
+    /// A command that ends with this exit code.
+    fn exits_with(&self, code: u8) -> Vec<String>;
+
+    /// A command that writes the lines `line 1` to `line <count>` and ends well.
+    fn writes_lines(&self, count: u32) -> Vec<String>;
+
+    /// How long a step may take here before a law calls it stuck.
+    fn patience_ms(&self) -> u64 {
+        20_000
+    }
+}

@@ -6,11 +6,14 @@
 //! [`Release`].
 
 pub mod document;
+pub mod environment;
 pub mod ids;
 pub mod observed;
 pub mod plan;
+pub mod policy;
 pub mod provider;
 pub mod release;
+pub mod schema;
 pub mod spec;
 
 pub use document::{Document, Documents, ImageRef, Outputs, StepKind};

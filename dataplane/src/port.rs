@@ -3,13 +3,19 @@
 
 use std::collections::HashSet;
 use std::fs;
+use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::ops::Range;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use socket2::{Domain, Socket, Type};
+
 /// Ports below the kernel's own range: an outgoing connection can't take one between choosing and listening.
 const CHOICE: Range<u16> = 18_000..32_000;
+
+/// Connections that wait to be accepted.
+const QUEUE: i32 = 4096;
 
 /// A port of 127.0.0.1 that nobody listens on. Two calls of one process give different ones; another process may be
 /// quicker, so whoever is given the port must be ready to fail and be given another.
@@ -38,6 +44,17 @@ fn choice(kernel: Option<&str>) -> Range<u16> {
     } else {
         CHOICE
     }
+}
+
+/// A listening socket whose queue holds as many connections as the kernel allows, up to 4,096: where the one who accepts
+/// is away for a moment, clients wait there.
+pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    // Connections of an earlier listener that linger are no obstacle; another listener is.
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(QUEUE)?;
+    Ok(socket.into())
 }
 
 /// Who listens on an address, as far as this user may know: `drafty-bird (pid 4711)`.

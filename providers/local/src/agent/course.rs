@@ -1,0 +1,283 @@
+//! The course of a rollout: a candidate gets ready, gets traffic, stays or goes. It decides when a candidate has failed and
+//! in which order traffic and tasks move, so that no request is lost; what it should get is steered from outside.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use dataplane::logs;
+use dataplane::supervise::{Slot, State as Copy, Status};
+use dbird_core::{ReleaseId, Weights};
+use tokio::time::Instant;
+
+use super::keeper::{Inner, Keeper};
+use super::state::{Rollout, Stage};
+use super::{log, swap};
+
+/// A candidate whose tasks died so often has failed.
+const DEATHS_MAX: u32 = 3;
+/// Of a failed task.
+const LOG_LINES_MAX: usize = 50;
+/// Beyond its own grace a task that was killed needs this long to be gone.
+const BURIAL: Duration = Duration::from_secs(30);
+
+/// Follows a release's rollout until it has ended.
+pub(super) async fn run(keeper: Arc<Keeper>, release: ReleaseId) {
+    loop {
+        let Some(rollout) = keeper.read(|state| state.rollout.clone()).filter(|rollout| rollout.release == release)
+        else {
+            return;
+        };
+        match &rollout.stage {
+            Stage::Starting => starting(&keeper, &rollout).await,
+            Stage::Ready => watching(&keeper, &rollout).await,
+            Stage::Shifting(weights) => shifting(&keeper, &rollout, weights).await,
+            Stage::Finishing => finishing(&keeper, &rollout).await,
+            Stage::RollingBack => rolling_back(&keeper, &rollout).await,
+            Stage::Failed { .. } => steered(&keeper, &rollout).await,
+            Stage::Finished | Stage::RolledBack => return,
+        }
+    }
+}
+
+/// Waits until the rollout is somewhere else.
+async fn steered(keeper: &Keeper, rollout: &Rollout) {
+    keeper.until(|inner| (!is_at(inner, rollout)).then_some(())).await;
+}
+
+fn is_at(inner: &Inner, rollout: &Rollout) -> bool {
+    inner.state.rollout.as_ref().is_some_and(|now| now.release == rollout.release && now.stage == rollout.stage)
+}
+
+/// Moves the rollout on, unless it was steered elsewhere meanwhile.
+fn advance(keeper: &Keeper, rollout: &Rollout, stage: Stage) {
+    keeper.settle(|state| {
+        if let Some(now) = &mut state.rollout
+            && now.stage == rollout.stage
+        {
+            now.stage = stage;
+        }
+    });
+}
+
+enum News {
+    Steered,
+    Failed(String, Option<String>),
+    Ready { waits: bool },
+}
+
+async fn starting(keeper: &Arc<Keeper>, rollout: &Rollout) {
+    let begun = Instant::now();
+    let release = rollout.release;
+    let exclusive = keeper.read(|state| state.releases.get(&release).is_some_and(|record| record.body.is_exclusive()));
+    // A candidate waits for the store only as long as somebody else serves from it.
+    let may_wait = exclusive && rollout.parent().is_some();
+    let news = keeper
+        .until(|inner| {
+            if !is_at(inner, rollout) {
+                return Some(News::Steered);
+            }
+            let statuses = inner.live.get(&release)?.statuses();
+            if let Some(news) = failure(&statuses) {
+                return Some(news);
+            }
+            let prepared = |status: &Status| status.state == Copy::Ready || (may_wait && status.state == Copy::Waiting);
+            let all = !statuses.is_empty() && statuses.iter().all(prepared);
+            all.then(|| News::Ready { waits: statuses.iter().any(|status| status.state == Copy::Waiting) })
+        })
+        .await;
+    match news {
+        News::Steered => {}
+        News::Failed(why, task) => fail(keeper, rollout, &why, task).await,
+        News::Ready { waits } => {
+            let took = begun.elapsed().as_millis();
+            keeper.say(if waits {
+                format!("{release} has started and waits for the store ({took} ms)")
+            } else {
+                format!("{release} is ready ({took} ms)")
+            });
+            advance(keeper, rollout, Stage::Ready);
+        }
+    }
+}
+
+/// A candidate that was ready once may still turn out to be broken.
+async fn watching(keeper: &Arc<Keeper>, rollout: &Rollout) {
+    let news = keeper
+        .until(|inner| {
+            if !is_at(inner, rollout) {
+                return Some(News::Steered);
+            }
+            failure(&inner.live.get(&rollout.release)?.statuses())
+        })
+        .await;
+    if let News::Failed(why, task) = news {
+        fail(keeper, rollout, &why, task).await;
+    }
+}
+
+fn failure(statuses: &[Status]) -> Option<News> {
+    let task = |status: &Status| status.died.as_ref().map(|(task, _)| task.clone());
+    if let Some(status) = statuses.iter().find(|status| status.hopeless.is_some()) {
+        return Some(News::Failed(status.hopeless.clone().unwrap_or_default(), task(status)));
+    }
+    let status = statuses.iter().find(|status| status.deaths >= DEATHS_MAX)?;
+    let how = status
+        .died
+        .as_ref()
+        .map_or_else(|| status.detail.clone(), |(task, exit)| format!("task {task} {}", exit.describe()));
+    Some(News::Failed(format!("{how}, for the {}. time", status.deaths), task(status)))
+}
+
+/// Gives up on the candidate: traffic goes back where that takes no more than moving it.
+async fn fail(keeper: &Arc<Keeper>, rollout: &Rollout, why: &str, task: Option<String>) {
+    let release = rollout.release;
+    let logs = task.map(|task| last_lines(keeper, &task)).unwrap_or_default();
+    let back = keeper.read(|state| {
+        let up = |release: &ReleaseId| state.releases.get(release).is_some_and(|record| record.up);
+        rollout.before.0.iter().filter(|(_, weight)| **weight > 0).all(|(release, _)| up(release))
+    });
+    keeper.say(format!("{release} failed: {why}"));
+    keeper.settle(|state| {
+        if back && state.weights != rollout.before {
+            state.weights = rollout.before.clone();
+        }
+        if let Some(now) = &mut state.rollout
+            && now.stage == rollout.stage
+        {
+            now.stage = Stage::Failed { why: why.to_owned(), logs };
+        }
+    });
+    keeper.publish();
+    if keeper.read(|state| state.weights.of(release) == 0) {
+        stop(keeper, release, Slot::kill).await;
+    }
+}
+
+/// The last lines of a task's log.
+pub(super) fn last_lines(keeper: &Keeper, task: &str) -> Vec<String> {
+    let lines = logs::tail(&keeper.paths.tasks().join(task), LOG_LINES_MAX).map(|(lines, _)| lines);
+    lines.unwrap_or_default().into_iter().map(|line| line.text).collect()
+}
+
+async fn shifting(keeper: &Arc<Keeper>, rollout: &Rollout, weights: &Weights) {
+    let exclusive = keeper.read(|state| state.releases.values().any(|record| record.body.is_exclusive()));
+    let from = keeper.read(super::state::State::current);
+    let to = weights.0.iter().find(|(_, weight)| **weight == 100).map(|(release, _)| *release);
+    match (exclusive, from, to) {
+        (true, Some(from), Some(to)) if from != to => match swap::swap(keeper, from, to, swap::Else::Undo).await {
+            Ok(()) => advance(keeper, rollout, Stage::Ready),
+            Err(failed) => {
+                keeper.say(format!("{to} failed: {}", failed.why));
+                advance(keeper, rollout, Stage::Failed { why: failed.why, logs: failed.logs });
+            }
+        },
+        _ => {
+            keeper.hold_true(|state| state.weights = weights.clone());
+            keeper.publish();
+            keeper.say(format!("traffic: {}", describe(weights)));
+            advance(keeper, rollout, Stage::Ready);
+        }
+    }
+}
+
+fn describe(weights: &Weights) -> String {
+    let parts: Vec<_> = weights.0.iter().map(|(release, weight)| format!("{release} {weight} %")).collect();
+    parts.join(", ")
+}
+
+async fn finishing(keeper: &Arc<Keeper>, rollout: &Rollout) {
+    let release = rollout.release;
+    let all = Weights::all(release);
+    if keeper.read(|state| state.weights != all) {
+        keeper.settle(|state| state.weights = all.clone());
+        keeper.publish();
+        keeper.say(format!("traffic: {}", describe(&all)));
+    }
+    let others =
+        keeper.read(|state| state.releases.keys().copied().filter(|other| *other != release).collect::<Vec<_>>());
+    for other in &others {
+        retire(keeper, *other).await;
+    }
+    keeper.settle(|state| {
+        state.releases.retain(|id, _| *id == release);
+        state.end_rollout(Stage::Finished);
+    });
+    settle_down(keeper).await;
+}
+
+async fn rolling_back(keeper: &Arc<Keeper>, rollout: &Rollout) {
+    let release = rollout.release;
+    let parent = rollout.parent();
+    let swapped =
+        parent.filter(|parent| keeper.read(|state| state.releases.get(parent).is_some_and(|record| !record.up)));
+    match swapped {
+        Some(parent) => {
+            // There is no way but back: it goes on until the previous release serves.
+            if let Err(failed) = swap::swap(keeper, release, parent, swap::Else::GoOn).await {
+                log(format_args!("{parent} does not come back: {}", failed.why));
+            }
+        }
+        None if keeper.read(|state| state.weights != rollout.before) => {
+            keeper.settle(|state| state.weights = rollout.before.clone());
+            keeper.publish();
+            keeper.say(format!(
+                "traffic: {}",
+                if rollout.before.0.is_empty() { "none".to_owned() } else { describe(&rollout.before) }
+            ));
+        }
+        None => keeper.publish(),
+    }
+    retire(keeper, release).await;
+    keeper.settle(|state| {
+        state.releases.remove(&release);
+        state.end_rollout(Stage::RolledBack);
+    });
+    settle_down(keeper).await;
+}
+
+/// After a rollout: doors, images and secrets that only the others needed go.
+async fn settle_down(keeper: &Arc<Keeper>) {
+    keeper.publish();
+    keeper.align_doors().await;
+    let tidying = Arc::clone(keeper);
+    tokio::task::spawn_blocking(move || tidying.tidy());
+}
+
+/// Lets a release that gets no new requests finish those that it has, and stops it.
+pub(super) async fn retire(keeper: &Arc<Keeper>, release: ReleaseId) {
+    let grace = keeper.read(|state| state.releases.get(&release).map_or(0, |record| record.body.stop_grace_ms));
+    if keeper.statuses(release).iter().any(|status| status.state != Copy::Stopped) {
+        let name = release.to_string();
+        let until = Instant::now() + Duration::from_millis(grace);
+        let begun = Instant::now();
+        let mut drained = keeper.front.drained(&name, Duration::from_millis(grace)).await;
+        // Upgraded connections end with their backend, so they get the same time to end by themselves.
+        while drained && keeper.front.upgraded(&name) > 0 {
+            drained = Instant::now() < until;
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        keeper.front.forget(&name);
+        let left = keeper.front.in_flight(&name) + keeper.front.upgraded(&name);
+        if !drained && left > 0 {
+            keeper.say(format!("{release} still had {left} requests or streams after {grace} ms"));
+        }
+        let drained_after = begun.elapsed().as_millis();
+        stop(keeper, release, Slot::stop).await;
+        keeper.say(format!(
+            "{release} drained in {drained_after} ms and stopped in {} ms",
+            begun.elapsed().as_millis() - drained_after
+        ));
+    } else {
+        keeper.dismiss(release);
+    }
+}
+
+/// Stops a release's copies and waits until they are gone.
+pub(super) async fn stop(keeper: &Arc<Keeper>, release: ReleaseId, how: impl Fn(&Slot)) {
+    keeper.each(release, how);
+    let grace = keeper.read(|state| state.releases.get(&release).map_or(0, |record| record.body.stop_grace_ms));
+    if !keeper.stopped(release, Duration::from_millis(grace) + BURIAL).await {
+        log(format_args!("{release} does not stop; its supervisor goes on trying"));
+    }
+    keeper.dismiss(release);
+}

@@ -7,12 +7,17 @@
 
 pub mod document;
 pub mod environment;
+pub mod history;
 pub mod ids;
+pub mod journal;
 pub mod observed;
 pub mod plan;
+pub mod planning;
 pub mod policy;
 pub mod provider;
+pub mod recovery;
 pub mod release;
+pub mod rollout;
 pub mod schema;
 pub mod spec;
 

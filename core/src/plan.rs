@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{Cloud, Digest, ImageRef, ReleaseId, StepId, StepKind};
+use crate::{Cloud, Digest, ImageRef, ReleaseId, StepId, StepKind, rollout::Course};
 
 /// The version of the plan file's format.
 pub const PLAN_FORMAT: u32 = 1;
@@ -50,6 +50,9 @@ pub struct Plan {
     pub image: Option<ImageRef>,
     /// How traffic will move, in a sentence: `swap (one process may open the store)`, `blue-green, bake 5m`.
     pub rollout: String,
+    /// How traffic will move, exactly; none where no release is made.
+    #[serde(default)]
+    pub course: Option<Course>,
     /// The steps in order, unchanged ones included with [`Action::None`].
     pub steps: Vec<Step>,
     /// What could hurt, for the confirmation.
@@ -100,6 +103,13 @@ pub enum Action {
     Delete,
     /// It is left as it is, because it holds data.
     Keep,
+}
+
+impl Action {
+    /// True when a provider is asked to do something.
+    pub fn acts(self) -> bool {
+        !matches!(self, Action::None | Action::Keep)
+    }
 }
 
 /// Whom a change hits.

@@ -282,7 +282,7 @@ impl Strategy {
 }
 
 /// A weight on the way to all traffic.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct WeightStep {
     /// The candidate's share in percent, 1 to 100.
     pub weight: u8,
@@ -303,7 +303,7 @@ pub enum Controller {
 }
 
 /// A command on the way.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Hook {
     /// When.
     pub when: HookWhen,

@@ -1,0 +1,163 @@
+//! What whoever carries out a plan writes down: each intent before it acts, each outcome after. From this alone, and from
+//! what a provider then says, somebody else can finish or undo it.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::{Digest, Documents, Handle, Outcome, Outputs, Plan, ReleaseId, Steer, Step, StepId, StepKind};
+
+/// The version of an entry's format.
+pub const JOURNAL_FORMAT: u32 = 1;
+
+/// One entry of the journal.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Entry {
+    /// [`JOURNAL_FORMAT`].
+    pub format: u32,
+    /// The run that wrote it; no two runs share one.
+    pub run: String,
+    /// When, in Unix milliseconds by the writer's clock; for people.
+    pub at_unix_ms: u64,
+    /// What was written down.
+    pub what: What,
+}
+
+/// What was written down.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "is", rename_all = "kebab-case")]
+pub enum What {
+    /// A plan begins.
+    Begin(Box<Begun>),
+    /// Somebody else goes on with it.
+    TakenOver {
+        /// Who.
+        by: String,
+    },
+    /// A step is about to be applied.
+    Intent {
+        /// The step.
+        step: StepId,
+        /// The digest of its document with references filled; the plan has the one without.
+        body: Digest,
+    },
+    /// The provider took the step.
+    Applied {
+        /// How to ask for it.
+        handle: Handle,
+    },
+    /// A service step is about to be moved on.
+    Steering {
+        /// How.
+        steer: Steer,
+        /// Why it is being undone; empty otherwise.
+        why: String,
+        /// The failing task's last log lines.
+        logs: Vec<String>,
+    },
+    /// A step is done.
+    Done {
+        /// The step.
+        step: StepId,
+        /// What later steps may refer to.
+        outputs: BTreeMap<String, Value>,
+        /// How long it took.
+        took_ms: u64,
+    },
+    /// It ended, and its record is written.
+    End {
+        /// The release.
+        release: ReleaseId,
+        /// How.
+        outcome: Outcome,
+    },
+}
+
+/// All that is needed to go on with a plan that somebody else began.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Begun {
+    /// The release that it makes.
+    pub release: ReleaseId,
+    /// The plan.
+    pub plan: Plan,
+    /// The digest of the plan.
+    pub plan_digest: Digest,
+    /// The documents that the plan was made from.
+    pub documents: Documents,
+    /// Who began it.
+    pub actor: String,
+    /// The git revision of the project.
+    pub git_revision: String,
+    /// When, in Unix milliseconds by the clock of whoever began it.
+    pub started_unix_ms: u64,
+}
+
+impl Begun {
+    /// The step that makes a release, if the plan has one that acts.
+    pub fn service_step(&self) -> Option<&Step> {
+        self.plan.steps.iter().find(|s| s.kind == StepKind::Service && s.action.acts())
+    }
+}
+
+/// A plan that was begun and has not ended, as far as it came.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Unfinished {
+    /// How it began.
+    pub begun: Begun,
+    /// The steps that may have been asked for.
+    pub intended: Vec<StepId>,
+    /// The handles that the provider gave, by step.
+    pub handles: BTreeMap<StepId, Handle>,
+    /// The steps that are done, with how long they took.
+    pub done: Vec<(StepId, u64)>,
+    /// What the done steps gave.
+    pub outputs: Outputs,
+    /// Why it was being undone, and the failing task's last lines, once that was decided.
+    pub undoing: Option<(String, Vec<String>)>,
+}
+
+impl Unfinished {
+    /// How far it came, from the entries since the last end. None when the last thing has ended, or nothing ever began.
+    pub fn from_tail<'a>(entries: impl IntoIterator<Item = &'a What>) -> Option<Unfinished> {
+        let mut found: Option<Unfinished> = None;
+        for what in entries {
+            match (what, &mut found) {
+                (What::Begin(begun), _) => {
+                    found = Some(Unfinished {
+                        begun: (**begun).clone(),
+                        intended: Vec::new(),
+                        handles: BTreeMap::new(),
+                        done: Vec::new(),
+                        outputs: Outputs::default(),
+                        undoing: None,
+                    });
+                }
+                (What::End { .. }, _) => found = None,
+                (_, None) | (What::TakenOver { .. }, _) => {}
+                (What::Intent { step, .. }, Some(found)) => {
+                    if !found.intended.contains(step) {
+                        found.intended.push(step.clone());
+                    }
+                }
+                (What::Applied { handle }, Some(found)) => {
+                    found.handles.insert(handle.step.clone(), handle.clone());
+                }
+                (What::Steering { steer: Steer::Stop { .. }, why, logs }, Some(found)) => {
+                    found.undoing = Some((why.clone(), logs.clone()));
+                }
+                (What::Steering { .. }, Some(_)) => {}
+                (What::Done { step, outputs, took_ms }, Some(found)) => {
+                    found.outputs.insert(step.clone(), outputs.clone());
+                    found.done.push((step.clone(), *took_ms));
+                }
+            }
+        }
+        found
+    }
+
+    /// True once this step is done.
+    pub fn is_done(&self, step: &StepId) -> bool {
+        self.done.iter().any(|(done, _)| done == step)
+    }
+}

@@ -1,0 +1,79 @@
+//! The fields in which two documents differ. A field that is null and one that is absent are the same thing here.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use crate::Change;
+
+/// The fields in which two documents differ, as dotted paths in a stable order: objects by key, lists of named objects by
+/// name, other lists by position. Empty exactly when the two say the same.
+pub fn diff(before: &Value, after: &Value) -> Vec<Change> {
+    let (before, after) = (without_nulls(before), without_nulls(after));
+    let mut changes = Vec::new();
+    walk(String::new(), before.as_ref(), after.as_ref(), &mut changes);
+    changes
+}
+
+fn walk(path: String, before: Option<&Value>, after: Option<&Value>, changes: &mut Vec<Change>) {
+    if before == after {
+        return;
+    }
+    let seen = changes.len();
+    if let (Some(old), Some(new)) = (parts(before), parts(after)) {
+        let mut keys: Vec<&String> = old.order.iter().chain(new.order.iter()).collect();
+        keys.sort_by_key(|key| (key.parse::<u64>().unwrap_or(u64::MAX), *key));
+        keys.dedup();
+        for key in keys {
+            let path = if path.is_empty() { quoted(key) } else { format!("{path}.{}", quoted(key)) };
+            walk(path, old.fields.get(key).copied(), new.fields.get(key).copied(), changes);
+        }
+    }
+    // A value of its own, or a list whose named members only changed their order.
+    if changes.len() == seen {
+        changes.push(Change { path, before: before.cloned(), after: after.cloned() });
+    }
+}
+
+#[derive(Default)]
+struct Parts<'a> {
+    fields: BTreeMap<String, &'a Value>,
+    order: Vec<String>,
+}
+
+/// The members of an object or list; none for a plain value. What is absent has no members.
+fn parts(value: Option<&Value>) -> Option<Parts<'_>> {
+    let pairs: Vec<(String, &Value)> = match value {
+        None => Vec::new(),
+        Some(Value::Object(map)) => map.iter().map(|(k, v)| (k.clone(), v)).collect(),
+        Some(Value::Array(items)) => {
+            let names: Option<Vec<&str>> = items.iter().map(|i| i.get("name")?.as_str()).collect();
+            let distinct =
+                |names: &Vec<&str>| names.iter().collect::<std::collections::BTreeSet<_>>().len() == names.len();
+            match names.filter(distinct) {
+                Some(names) => names.into_iter().map(str::to_owned).zip(items).collect(),
+                None => items.iter().enumerate().map(|(i, v)| (i.to_string(), v)).collect(),
+            }
+        }
+        Some(_) => return None,
+    };
+    let order = pairs.iter().map(|(key, _)| key.clone()).collect();
+    Some(Parts { fields: pairs.into_iter().collect(), order })
+}
+
+fn quoted(key: &str) -> String {
+    if key.is_empty() || key.contains(['.', ' ', '"']) { format!("{key:?}") } else { key.to_owned() }
+}
+
+fn without_nulls(value: &Value) -> Option<Value> {
+    match value {
+        Value::Null => None,
+        Value::Object(map) => {
+            Some(Value::Object(map.iter().filter_map(|(k, v)| Some((k.clone(), without_nulls(v)?))).collect()))
+        }
+        Value::Array(items) => {
+            Some(Value::Array(items.iter().map(|v| without_nulls(v).unwrap_or(Value::Null)).collect()))
+        }
+        other => Some(other.clone()),
+    }
+}

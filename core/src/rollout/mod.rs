@@ -1,0 +1,8 @@
+//! The course of a rollout: which weights, how long, which hooks, and the engine that says what comes next. Time, the
+//! provider's progress and people's requests enter as events; nothing here acts, waits or reads a clock.
+
+mod course;
+mod engine;
+
+pub use course::{Course, SWAP_HOLD_LIMIT_MS, Unsupported};
+pub use engine::{Decision, Engine, Event, Request};

@@ -1,0 +1,75 @@
+//! The laws that every provider obeys, tried on this one with real processes.
+
+#![expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
+
+mod support;
+
+use dbird_core::{Provider, ReleaseId, Target, Work};
+use dbird_testkit::{Fixture, Kind, all};
+use support::Project;
+
+const LAST_WORDS: &str = "nobody told me to live";
+
+struct Local {
+    project: Project,
+    ports: (u16, u16),
+}
+
+impl Fixture for Local {
+    fn provider(&self) -> &dyn Provider {
+        &self.project.provider
+    }
+
+    fn target(&self) -> Target {
+        self.project.target.clone()
+    }
+
+    fn other_target(&self) -> Target {
+        Target { environment: "other".to_owned(), ..self.target() }
+    }
+
+    fn works(&self, target: &Target, release: ReleaseId, kind: Kind) -> Vec<Work> {
+        let env: &[(&str, &str)] = match kind {
+            Kind::First => &[("VERSION", "first")],
+            Kind::Second => &[("VERSION", "second")],
+            Kind::Dies => &[("DIE_SAYING", LAST_WORDS)],
+        };
+        let mut works = self.project.works(release.0, env);
+        if *target != self.target() {
+            let service = works.last_mut().unwrap();
+            service.body["environment"] = target.environment.clone().into();
+            service.body["listen"] = format!("127.0.0.1:{}", self.ports.0).into();
+            service.body["test_listen"] = format!("127.0.0.1:{}", self.ports.1).into();
+            service.document = dbird_core::Digest::of_json(&service.body);
+        }
+        works
+    }
+
+    fn removal(&self, _: &Target, release: ReleaseId) -> Vec<Work> {
+        self.project.removal(release.0)
+    }
+
+    fn last_words(&self) -> &str {
+        LAST_WORDS
+    }
+
+    fn exits_with(&self, code: u8) -> Vec<String> {
+        vec!["service".to_owned(), "exit".to_owned(), code.to_string()]
+    }
+
+    fn writes_lines(&self, count: u32) -> Vec<String> {
+        vec!["service".to_owned(), "lines".to_owned(), count.to_string()]
+    }
+}
+
+#[tokio::test]
+async fn every_law_holds() {
+    for law in all() {
+        let ports = (dataplane::port::free().unwrap(), dataplane::port::free().unwrap());
+        let fixture = Local { project: Project::new(), ports };
+        let begun = std::time::Instant::now();
+        let verdict = law.check(&fixture).await;
+        assert!(verdict.is_ok(), "{:?}", verdict.unwrap_err());
+        println!("{}: {} ms", law.name, begun.elapsed().as_millis());
+    }
+}

@@ -1,1 +1,7 @@
-fn main() {}
+//! The `dbird` command.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    dbird::main()
+}

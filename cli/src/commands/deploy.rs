@@ -1,0 +1,126 @@
+//! `dbird deploy`: builds, plans, and carries the plan out.
+
+use std::path::{Path, PathBuf};
+
+use dbird_core::{Action, Cloud, Plan, Provider as _, Reason, StepKind, planning, provider::Driver};
+
+use super::{Context, Done, prepare::ImageArgs};
+use crate::{
+    failure::{Failure, FailureKind, Result},
+    image,
+    interrupt::Interrupts,
+    output::Event,
+    session::{self, Planned, Session},
+};
+
+/// Build and deploy, without losing a request
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+What serves now keeps serving until the new release is ready; if it never is, nothing changes for users and the exit code
+is 3. Interrupted or killed at any point, the next command finishes or undoes what was begun.
+
+Examples:
+    dbird deploy
+    dbird deploy --set env.GREETING=ho
+    dbird deploy -e prod --from dev              the very image that runs in dev
+    dbird deploy --plan plan.json                exactly what `dbird plan --out` showed
+    dbird deploy --image oci:build@sha256:...")]
+pub(crate) struct Args {
+    /// Carry out this plan, exactly, or refuse if anything moved since
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["image", "from"], value_hint = clap::ValueHint::FilePath)]
+    plan: Option<PathBuf>,
+    #[command(flatten)]
+    image: ImageArgs,
+    /// Don't wait for the end, where the cloud finishes by itself; refused for the local cloud
+    #[arg(long)]
+    no_wait: bool,
+}
+
+/// Deploys.
+pub(crate) fn run(args: &Args, cx: &Context) -> Result<Done> {
+    let spec = cx.spec()?;
+    cx.work(async |interrupts| {
+        let session = Session::open(cx, &spec, "deploy", Some(interrupts))?;
+        let done = deploy(args, cx, &session, interrupts).await;
+        session.with_live(done).await
+    })
+}
+
+async fn deploy(args: &Args, cx: &Context, session: &Session, interrupts: &Interrupts) -> Result<Done> {
+    let strategy = session.spec.rollout.strategy.name();
+    if args.no_wait && session.provider.capabilities().strategies.get(strategy) != Some(&Driver::Cloud) {
+        let failure =
+            Failure::usage(format!("--no-wait can't be used here: dbird itself moves the traffic of {strategy}"));
+        return Err(failure.hint("leave it out; killed half-way, the next command finishes or undoes what was begun"));
+    }
+    session.recover().await?;
+    let planned = match &args.plan {
+        Some(path) => saved(path, cx, session).await?,
+        None => {
+            let image = args.image.make(cx, session, interrupts).await?;
+            let documents = cx.project()?.render(&session.spec, Some(&image))?;
+            session.plan(documents, Some(image), Reason::Deploy, &[]).await?
+        }
+    };
+    let done = finish(cx, session, planned).await?;
+    image::prune(cx.project()?, &cx.out).await;
+    Ok(done)
+}
+
+/// Shows a plan, asks where it could lose data, and carries it out.
+pub(crate) async fn finish(cx: &Context, session: &Session, planned: Planned) -> Result<Done> {
+    if planned.plan.is_empty() {
+        let live = session::live(&planned.observed);
+        let serving = live.release.clone().unwrap_or_else(|| "nothing".to_owned());
+        let place = live.url.as_ref().map(|u| format!(" at {u}")).unwrap_or_default();
+        cx.out.event(Event::Unchanged { text: format!("No changes: {serving} serves{place}.") });
+        return Ok(Done { exit_code: 0, outcome: "unchanged", live: Some(live) });
+    }
+    cx.out.event(Event::Plan { plan: Box::new(planned.plan.clone()) });
+    confirm(cx, &planned.plan)?;
+    session.carry_out(planned).await
+}
+
+/// Only what can't be taken back is asked about.
+fn confirm(cx: &Context, plan: &Plan) -> Result<()> {
+    let hurts = |s: &dbird_core::Step| s.kind == StepKind::Data && matches!(s.action, Action::Delete | Action::Replace);
+    let risky = plan.cloud != Cloud::Local || plan.steps.iter().any(hurts);
+    if !risky || cx.global.yes {
+        return Ok(());
+    }
+    if !cx.out.is_interactive() {
+        return Err(
+            Failure::usage("this plan needs a confirmation, and there is no terminal to ask on").hint("-y confirms it")
+        );
+    }
+    match cx.out.ask("Carry this out? [y/N]").as_deref() {
+        Some("y" | "Y" | "yes") => Ok(()),
+        _ => Err(Failure::failed("not confirmed; nothing was changed")),
+    }
+}
+
+/// A plan from a file, if it still stands.
+async fn saved(path: &Path, cx: &Context, session: &Session) -> Result<Planned> {
+    let bytes = std::fs::read(path)
+        .map_err(|e| Failure { kind: FailureKind::Usage, ..Failure::io("read the plan", path, &e) })?;
+    let saved = Plan::read(&bytes).map_err(|e| {
+        Failure::usage(format!("{} can't be used as a plan", path.display()))
+            .because(&e)
+            .hint("`dbird plan --out FILE` writes one")
+    })?;
+    let (target, cloud) = (&session.target, session.spec.cloud);
+    if (&saved.service, &saved.environment, saved.cloud) != (&target.service, &target.environment, cloud) {
+        let text = format!("the plan is for {} in {} on {}", saved.service, saved.environment, saved.cloud);
+        return Err(
+            Failure::usage(text).hint(format!("name that environment: -e {} -c {}", saved.environment, saved.cloud))
+        );
+    }
+    let documents = cx.project()?.render(&session.spec, saved.image.as_ref())?;
+    let fresh = session.plan(documents, saved.image.clone(), saved.reason.clone(), &[]).await?;
+    planning::check_saved(&saved, &fresh.plan).map_err(|moved| {
+        let mut failure = Failure::failed(moved.to_string());
+        failure.causes = moved.what;
+        failure.hint("nothing was changed; make a new plan with `dbird plan --out`, with the same --set")
+    })?;
+    Ok(Planned { plan: saved, ..fresh })
+}

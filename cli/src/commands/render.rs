@@ -1,0 +1,57 @@
+//! `dbird render`: the documents that a deploy would apply, without building or asking anything.
+
+use std::{fs, path::PathBuf};
+
+use serde_json::Value;
+
+use super::{Context, Done};
+use crate::{
+    failure::{Failure, Result},
+    output::Event,
+};
+
+/// Show the documents that a deploy would apply, offline
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Nothing is built or asked: the image's digest is left as a reference to the step that will give it.
+
+Examples:
+    dbird render                    on the terminal
+    dbird render -e prod --out out  as files: out/local/prod/image.json, ...")]
+pub(crate) struct Args {
+    /// Write a file for each document into this folder
+    #[arg(long, value_name = "DIR", value_hint = clap::ValueHint::DirPath)]
+    out: Option<PathBuf>,
+}
+
+/// Renders the environment, or with none named and `--out`, just that one too.
+pub(crate) fn run(args: &Args, cx: &Context) -> Result<Done> {
+    let project = cx.project()?;
+    let name = project.environment(cx.global.env.as_deref())?;
+    let spec = project.spec(&name, cx.cloud(), &cx.global.set, &cx.out)?;
+    let documents = project.render(&spec, None)?;
+    let folder = args.out.as_ref().map(|out| out.join(documents.cloud.name()).join(&documents.environment));
+    if let Some(folder) = &folder {
+        fs::create_dir_all(folder).map_err(|e| Failure::io("create", folder, &e))?;
+    }
+    for document in &documents.steps {
+        let file = folder.as_ref().map(|f| f.join(format!("{}.json", document.step)));
+        if let Some(file) = &file {
+            let text = format!("{}\n", pretty(&document.body));
+            fs::write(file, text).map_err(|e| Failure::io("write", file, &e))?;
+        }
+        cx.out.event(Event::Document {
+            environment: documents.environment.clone(),
+            step: document.step.to_string(),
+            title: document.title.clone(),
+            digest: document.digest().to_string(),
+            file: file.map(|f| f.display().to_string()),
+            body: document.body.clone(),
+        });
+    }
+    Ok(Done::success())
+}
+
+fn pretty(body: &Value) -> String {
+    serde_json::to_string_pretty(body).unwrap_or_else(|_| body.to_string())
+}

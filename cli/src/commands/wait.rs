@@ -1,0 +1,86 @@
+//! `dbird wait`: until no rollout is under way and what serves is ready.
+
+use std::time::{Duration, Instant};
+
+use dbird_core::Outcome;
+
+use super::{Context, Done};
+use crate::{
+    failure::{Failure, FailureKind, Result},
+    output::{Event, events::ReleaseView},
+    session::{self, Session},
+};
+
+/// How often it is looked whether everything is ready.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// Wait until a rollout has ended and what serves is ready
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+The exit code is that of the deploy that was waited for: 0, 1 or 3.
+
+Examples:
+    dbird wait
+    dbird wait --timeout 60")]
+pub(crate) struct Args {
+    /// Give up after so many seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 1800)]
+    timeout: u64,
+}
+
+/// Waits.
+pub(crate) fn run(args: &Args, cx: &Context) -> Result<Done> {
+    let spec = cx.spec()?;
+    cx.look(async |_| {
+        let session = Session::open(cx, &spec, "wait", None)?;
+        let limit = Duration::from_secs(args.timeout);
+        let waiting = wait(cx, &session, limit);
+        let late = || {
+            Failure::failed(format!("not ready after {} s", args.timeout)).hint("`dbird status` shows what is missing")
+        };
+        let done = match tokio::time::timeout(limit, waiting).await {
+            Ok(done) => done,
+            Err(_) => Err(Failure { retry: true, ..late() }),
+        };
+        session.with_live(done).await
+    })
+}
+
+async fn wait(cx: &Context, session: &Session, limit: Duration) -> Result<Done> {
+    let timeout_ms = u64::try_from(limit.as_millis()).ok();
+    if let Some(release) = session.operator.wait(timeout_ms).await? {
+        let view = ReleaseView::of(&release, release.outcome == Outcome::Succeeded);
+        match release.outcome {
+            Outcome::Succeeded | Outcome::Destroyed => {
+                let endpoints = session.observe().await?.endpoints;
+                cx.out.event(Event::Released { release: view, endpoints });
+            }
+            Outcome::RolledBack => {
+                return Err(Failure::new(
+                    FailureKind::RolledBack,
+                    format!("{} was rolled back: {}", view.id, view.why),
+                ));
+            }
+            Outcome::Removed | Outcome::Failed => {
+                return Err(Failure::failed(format!("{} failed: {}", view.id, view.why)));
+            }
+        }
+    }
+    let started = Instant::now();
+    loop {
+        let observed = session.observe().await?;
+        let Some(current) = observed.current() else {
+            return Err(Failure::failed(format!("nothing is deployed in {}", session.target.environment)));
+        };
+        if current.ready {
+            return Ok(Done { live: Some(session::live(&observed)), ..Done::success() });
+        }
+        cx.out.event(Event::Waiting {
+            step: "service".to_owned(),
+            waiting_for: format!("readiness of {}", current.id),
+            weights: Default::default(),
+            elapsed_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
+        });
+        tokio::time::sleep(LOOK).await;
+    }
+}

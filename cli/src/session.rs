@@ -1,0 +1,214 @@
+//! One environment in its cloud: the provider, the store, and what carries plans out, put together once for each command.
+//! It translates the driver's words into the command line's and decides nothing.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use dbird_core::{
+    Documents, ImageRef, Observed, Plan, Provider, Reason, Release, ReleaseId, Spec, Target,
+    planning::{self, Input},
+    rollout::Course,
+};
+use dbird_driver::{Ended, Interrupt, Operator, Order, Who};
+use dbird_local::LocalProvider;
+
+use crate::{
+    commands::{Context, Done},
+    failure::{Failure, FailureKind, Result},
+    git,
+    interrupt::Interrupts,
+    output::{
+        Event, Output,
+        events::{Live, ReleaseView},
+    },
+    project::Project,
+    teller::Teller,
+};
+
+/// After a failure, what is live is worth waiting for so long.
+const LIVE_WAIT: Duration = Duration::from_secs(3);
+
+/// An environment in its cloud, open.
+pub(crate) struct Session {
+    pub(crate) spec: Spec,
+    pub(crate) target: Target,
+    pub(crate) provider: Arc<LocalProvider>,
+    pub(crate) operator: Operator,
+    out: Output,
+    project: Project,
+}
+
+/// A plan with what it was made from.
+pub(crate) struct Planned {
+    pub(crate) plan: Plan,
+    pub(crate) documents: Documents,
+    pub(crate) observed: Observed,
+    /// What stands in the way, each a sentence.
+    pub(crate) obstacles: Vec<String>,
+}
+
+impl Session {
+    /// Opens an environment. Nothing is started and nothing is written.
+    pub(crate) fn open(cx: &Context, spec: &Spec, command: &str, interrupts: Option<&Interrupts>) -> Result<Self> {
+        let project = cx.project()?.clone();
+        let target = Target { service: spec.service.name.clone(), environment: spec.environment.clone() };
+        let provider = Arc::new(LocalProvider::new(dbird_local::Config::new(project.folder.clone())));
+        let store = dbird_driver::open_store(&spec.state_url, &project.folder, spec.cloud, &target)
+            .map_err(|e| Failure::usage(format!("the state at {} can't be used", spec.state_url)).because(&e))?;
+        let who = Who {
+            actor: git::actor(),
+            host: git::host(),
+            command: command.to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        };
+        let out = cx.out.clone();
+        let teller = Teller::new(out.clone());
+        let mut operator = Operator::new(provider.clone(), store, target.clone(), who)
+            .reporting_to(Arc::new(move |event: &dbird_driver::Event| teller.tell(event)));
+        if let Some(interrupts) = interrupts {
+            let (interrupt, interrupts) = (Interrupt::new(), interrupts.clone());
+            operator = operator.interrupted_by(interrupt.clone());
+            tokio::spawn(async move {
+                interrupts.first().await;
+                interrupt.raise();
+            });
+        }
+        Ok(Session { spec: spec.clone(), target, provider, operator, out, project })
+    }
+
+    /// What is live.
+    pub(crate) async fn observe(&self) -> Result<Observed> {
+        Ok(self.provider.observe(&self.target).await?)
+    }
+
+    /// Finishes or undoes what an interrupted command left.
+    pub(crate) async fn recover(&self) -> Result<()> {
+        if let Some(recovered) = self.operator.recover().await? {
+            self.out.event(Event::Recovered { text: recovered.text });
+        }
+        Ok(())
+    }
+
+    /// A plan for these documents.
+    pub(crate) async fn plan(
+        &self,
+        documents: Documents,
+        image: Option<ImageRef>,
+        reason: Reason,
+        delete_data: &[String],
+    ) -> Result<Planned> {
+        let observed = self.observe().await?;
+        let preview = self.provider.preview(&self.target, &documents).await?;
+        let course = match reason {
+            Reason::Destroy => None,
+            _ => {
+                Some(Course::of(&self.spec, &self.provider.capabilities()).map_err(|e| Failure::usage(e.to_string()))?)
+            }
+        };
+        let input = Input {
+            documents: &documents,
+            observed: &observed,
+            preview: &preview,
+            image,
+            reason,
+            course: course.as_ref(),
+            copies: self.spec.scale.min,
+            delete_data,
+        };
+        let plan = planning::plan(&input).map_err(|e| Failure::usage("no plan can be made").because(&e))?;
+        Ok(Planned { plan, documents, observed, obstacles: preview.obstacles })
+    }
+
+    /// Carries a plan out, and says how it ended.
+    pub(crate) async fn carry_out(&self, planned: Planned) -> Result<Done> {
+        if let [first, rest @ ..] = planned.obstacles.as_slice() {
+            let mut failure = Failure::failed(format!("something stands in the way: {first}"));
+            failure.causes = rest.to_vec();
+            return Err(failure.hint("put it right and run the same command again; `dbird doctor` checks the rest"));
+        }
+        let git_revision = git::revision(&self.project.folder);
+        let order = Order { plan: planned.plan, documents: planned.documents, git_revision };
+        let ended = self.operator.carry_out(order).await?;
+        self.ended(ended).await
+    }
+
+    /// Adds to a failure what is live all the same, if that can be found out quickly.
+    pub(crate) async fn with_live(&self, done: Result<Done>) -> Result<Done> {
+        match done {
+            Err(failure) if failure.live.is_none() && failure.kind != FailureKind::Usage => {
+                let observed = tokio::time::timeout(LIVE_WAIT, self.provider.observe(&self.target)).await;
+                Err(match observed {
+                    Ok(Ok(observed)) => failure.live(live(&observed)),
+                    _ => failure,
+                })
+            }
+            other => other,
+        }
+    }
+
+    async fn ended(&self, ended: Ended) -> Result<Done> {
+        let exit_code = ended.exit_code();
+        let Ended { release, logs, live, endpoints, interrupted, error } = ended;
+        let live = self.live_release(live, &endpoints).await;
+        let view = ReleaseView::of(&release, exit_code == 0);
+        let (id, why) = (view.id.clone(), view.why.clone());
+        if exit_code == 0 {
+            self.out.event(Event::Released { release: view, endpoints });
+            return Ok(Done { exit_code, outcome: "done", live: Some(live) });
+        }
+        let kind = match exit_code {
+            3 => FailureKind::RolledBack,
+            130 => FailureKind::Interrupted,
+            _ => FailureKind::Failed,
+        };
+        let message = match (kind, interrupted) {
+            (FailureKind::Interrupted, _) | (_, true) => format!("{id} was interrupted: {why}"),
+            (FailureKind::RolledBack, _) => format!("{id} failed and was rolled back: {why}"),
+            _ => format!("{id} failed: {why}"),
+        };
+        let mut failure = Failure::new(kind, message).live(live);
+        if !logs.is_empty() {
+            failure = failure.hint(format!("`dbird logs --release {}` has everything it wrote", release.id.0));
+        }
+        if let Some(error) = error {
+            failure.causes = error.causes;
+            failure.hint = error.hint.or(failure.hint);
+            failure.retry = error.retry;
+        }
+        Err(Failure { logs, ..failure })
+    }
+
+    async fn live_release(&self, live: Option<ReleaseId>, endpoints: &BTreeMap<String, String>) -> Live {
+        let image = match live {
+            Some(id) => self.operator.release(id).await.ok().flatten().and_then(|r| r.image),
+            None => None,
+        };
+        Live {
+            release: live.map(|id| id.to_string()),
+            image: image.map(|i| i.digest.to_string()),
+            url: live.and(endpoints.get("service").cloned()),
+        }
+    }
+
+    /// The record of the release that serves.
+    pub(crate) async fn serving(&self, observed: &Observed) -> Result<Release> {
+        let id = observed.current().map(|r| r.id).ok_or_else(|| {
+            Failure::failed(format!("nothing is deployed in {}", self.target.environment))
+                .hint("`dbird deploy` makes the first release")
+        })?;
+        let record = self.operator.release(id).await?;
+        record.ok_or_else(|| {
+            Failure::failed(format!("{id} serves, but there is no record of it in {}", self.spec.state_url))
+                .hint("`dbird deploy` makes a new release from the configuration")
+        })
+    }
+}
+
+/// What an observation says of what serves.
+pub(crate) fn live(observed: &Observed) -> Live {
+    let current = observed.current();
+    Live {
+        release: current.map(|r| r.id.to_string()),
+        image: current.map(|r| r.image.to_string()),
+        url: current.and(observed.endpoints.get("service").cloned()),
+    }
+}

@@ -1,0 +1,91 @@
+//! Translates what the driver says into what the command line says. Nothing is added, and nothing is left out but what the
+//! command says itself at its end.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use dbird_core::{StepId, Weights, spec::HookWhen};
+use dbird_driver::Event as Told;
+
+use crate::output::{Event, Output, events::StepState};
+
+/// Listens to the driver.
+pub(crate) struct Teller {
+    out: Output,
+    said: Mutex<Said>,
+}
+
+/// What the driver says only once.
+#[derive(Default)]
+struct Said {
+    titles: BTreeMap<StepId, String>,
+    hooks: BTreeMap<usize, Vec<String>>,
+}
+
+impl Teller {
+    pub(crate) fn new(out: Output) -> Self {
+        Teller { out, said: Mutex::default() }
+    }
+
+    /// Says it.
+    pub(crate) fn tell(&self, told: &Told) {
+        match told {
+            Told::StepStarted { step, title, .. } => drop(self.said().titles.insert(step.clone(), title.clone())),
+            Told::HookStarted { index, argv, .. } => drop(self.said().hooks.insert(*index, argv.clone())),
+            _ => {}
+        }
+        if let Some(event) = self.translate(told) {
+            self.out.event(event);
+        }
+    }
+
+    fn translate(&self, told: &Told) -> Option<Event> {
+        Some(match told {
+            Told::Started { .. } | Told::Finished { .. } => return None,
+            Told::Waiting { step, waiting_for, weights, elapsed_ms, .. } => Event::Waiting {
+                step: step.as_ref().map(ToString::to_string).unwrap_or_default(),
+                waiting_for: waiting_for.clone(),
+                weights: shares(weights),
+                elapsed_ms: *elapsed_ms,
+            },
+            Told::StepStarted { step, .. } => self.step(step, StepState::Started, 0),
+            Told::StepFinished { step, took_ms, .. } => self.step(step, StepState::Done, *took_ms),
+            Told::StepFailed { step, took_ms, .. } => self.step(step, StepState::Failed, *took_ms),
+            Told::Happened { step, text, .. } => Event::Happened { step: step.to_string(), text: text.clone() },
+            Told::Shifting { weights, .. } => Event::Traffic { reached: false, weights: shares(weights) },
+            Told::Shifted { weights, .. } => Event::Traffic { reached: true, weights: shares(weights) },
+            Told::RollingBack { why, .. } => Event::RollingBack { why: why.clone() },
+            Told::HookStarted { when, index, .. } => self.hook(*when, *index, StepState::Started, String::new()),
+            Told::HookFinished { when, index, .. } => self.hook(*when, *index, StepState::Done, String::new()),
+            Told::HookFailed { when, index, why, .. } => self.hook(*when, *index, StepState::Failed, why.clone()),
+            Told::TaskOutput { task, stderr, text, .. } => Event::Output {
+                task: task.clone(),
+                stream: if *stderr { "stderr" } else { "stdout" }.to_owned(),
+                text: text.clone(),
+            },
+            Told::Note { text, .. } => Event::Note { text: text.clone() },
+            Told::Warning { text, .. } => Event::Warning { text: text.clone() },
+            Told::Recovered { found, did, .. } => Event::Recovered { text: format!("{found}; {did}") },
+        })
+    }
+
+    fn step(&self, step: &StepId, state: StepState, took_ms: u64) -> Event {
+        let title = self.said().titles.get(step).cloned().unwrap_or_else(|| step.to_string());
+        Event::Step { step: step.to_string(), title, state, took_ms }
+    }
+
+    fn hook(&self, when: HookWhen, index: usize, state: StepState, detail: String) -> Event {
+        let command = self.said().hooks.get(&index).cloned().unwrap_or_default();
+        Event::Hook { when, command, state, detail }
+    }
+
+    fn said(&self) -> MutexGuard<'_, Said> {
+        self.said.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn shares(weights: &Weights) -> BTreeMap<String, u8> {
+    weights.0.iter().map(|(release, percent)| (release.to_string(), *percent)).collect()
+}

@@ -18,7 +18,7 @@ const ROWS: &str = "30";
 
 /// Plays one game in headless Chromium against the real server; fails when the score does not reach the leaderboard.
 pub(crate) fn play() -> Outcome {
-    setup::run(&mut setup::command("cargo", &["build", "--locked", "-p", "drafty-bird", "--bins"]))?;
+    setup::build("dev")?;
     let game = start_game(&setup::target().join("debug/drafty-bird"))?;
     browse(&["play", &format!("http://{}/", game.address)])
 }
@@ -29,10 +29,7 @@ pub(crate) fn run() -> Outcome {
     if !skipped.is_empty() {
         return Err(skipped.join("; "));
     }
-    setup::run(&mut setup::command(
-        "cargo",
-        &["build", "--release", "--locked", "-p", "drafty-bird", "-p", "dbird", "--bins"],
-    ))?;
+    setup::build("release")?;
     let pictures = setup::root().join("docs/pictures");
     std::fs::create_dir_all(&pictures).map_err(|e| e.to_string())?;
     let release = setup::target().join("release");
@@ -44,7 +41,12 @@ pub(crate) fn run() -> Outcome {
 }
 
 fn start_game(program: &Path) -> Outcome<Server> {
-    Server::start(program, &[("SCORE_STORAGE", "memory"), ("DRAIN_DELAY_MS", "0"), ("LOG_LEVEL", "warn")], "/readyz")
+    Server::start(
+        program,
+        &[],
+        &[("SCORE_STORAGE", "memory"), ("DRAIN_DELAY_MS", "0"), ("LOG_LEVEL", "warn")],
+        "/readyz",
+    )
 }
 
 /// Runs xtask/browser/browser.mjs, with its one dependency installed into the project's own folder.

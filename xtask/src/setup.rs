@@ -45,6 +45,12 @@ pub(crate) fn output(command: &mut Command) -> Outcome<String> {
     Ok(String::from_utf8_lossy(&out.stdout).into_owned())
 }
 
+/// Builds every binary and example of the workspace. Always the whole of it: a selection would unify other features and compile
+/// most dependencies once more.
+pub(crate) fn build(profile: &str) -> Outcome {
+    run(&mut command("cargo", &["build", "--workspace", "--locked", "--bins", "--examples", "--profile", profile]))
+}
+
 /// True when a program of this name is on PATH.
 pub(crate) fn has(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();

@@ -103,7 +103,7 @@ fn overhead(bench: &mut Bench) -> Outcome {
     let (mut alone, mut deploy, mut nothing, mut peak) = (Vec::new(), Vec::new(), Vec::new(), 0.0_f64);
     for n in 0..rounds {
         let start = std::time::Instant::now();
-        let game = Server::start(&bench.game, &env, "/readyz")?;
+        let game = Server::start(&bench.game, &[], &env, "/readyz")?;
         let ready = start.elapsed();
         alone.push((ready + game.terminate()?).as_secs_f64() * 1000.0);
         let setting = format!("env.GREETING=number {n}");

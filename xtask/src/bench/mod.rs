@@ -77,15 +77,7 @@ pub(crate) fn run(args: &Args) -> Outcome {
         return Err(skipped.join("; "));
     }
     let profile_dir = if args.profile == "dev" { "debug" } else { &args.profile };
-    let profile = ["--profile", args.profile.as_str()];
-    let mut build = setup::command(
-        "cargo",
-        &["build", "--locked", "-p", "dbird", "-p", "drafty-bird", "-p", "dataplane", "--bins"],
-    );
-    setup::run(build.args(profile))?;
-    let mut build =
-        setup::command("cargo", &["build", "--locked", "-p", "drafty-bird", "-p", "dataplane", "--examples"]);
-    setup::run(build.args(profile))?;
+    setup::build(&args.profile)?;
     let bin = setup::target().join(profile_dir);
     let mut bench = Bench { short: args.short, game: bin.join("drafty-bird"), bin, rows: Vec::new() };
 

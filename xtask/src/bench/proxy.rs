@@ -15,9 +15,10 @@ use crate::setup::{self, Outcome};
 
 pub(crate) fn run(bench: &mut Bench) -> Outcome {
     let folder = tempfile::tempdir_in(setup::target()).map_err(|e| e.to_string())?;
-    let backend = Server::start(&bench.bin.join("examples/floor"), &[], "/leaderboard")?;
+    let proxy = bench.bin.join("examples/proxy");
+    let backend = Server::start(&proxy, &["backend", "ADDRESS"], &[], "/leaderboard")?;
     let target = backend.address.to_string();
-    let ours = Server::start(&bench.bin.join("examples/proxy"), &[("BACKEND", &target)], "/leaderboard")?;
+    let ours = Server::start(&proxy, &["serve", "ADDRESS", &target], &[], "/leaderboard")?;
     let nginx = Nginx::start(folder.path(), &target)?;
     let (mut ratios, mut latency, mut rates, mut peers) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for _ in 0..bench.rounds() {

@@ -22,10 +22,12 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Starts `program` with `PORT` set to a free port and waits until `path` answers 200.
-    pub(crate) fn start(program: &Path, env: &[(&str, &str)], path: &str) -> Outcome<Server> {
+    /// Starts `program` on a free port, which it is told through `PORT` and wherever an argument is `ADDRESS`, and waits until
+    /// `path` answers 200.
+    pub(crate) fn start(program: &Path, args: &[&str], env: &[(&str, &str)], path: &str) -> Outcome<Server> {
         let address = free_address()?;
         let mut command = Command::new(program);
+        command.args(args.iter().map(|a| if *a == "ADDRESS" { address.to_string() } else { (*a).to_owned() }));
         command.env_clear().env("PORT", address.port().to_string()).envs(env.iter().copied());
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::inherit()).spawn();
         let child = child.map_err(|e| format!("{}: {e}", program.display()))?;
@@ -93,7 +95,7 @@ fn status(address: SocketAddr, path: &str) -> Option<u16> {
 
 pub(crate) fn run(bench: &mut Bench) -> Outcome {
     let folder = tempfile::tempdir_in(crate::setup::target()).map_err(|e| e.to_string())?;
-    let floor = Server::start(&bench.bin.join("examples/floor"), &[], "/leaderboard")?;
+    let floor = Server::start(&bench.bin.join("examples/floor"), &["ADDRESS"], &[], "/leaderboard")?;
     reads(bench, folder.path(), &floor)?;
     scores(bench, folder.path(), &floor)
 }
@@ -108,6 +110,7 @@ fn reads(bench: &mut Bench, folder: &Path, floor: &Server) -> Outcome {
     for level in ["warn", "info"] {
         let game = Server::start(
             &bench.game,
+            &[],
             &[("SCORE_DB_PATH", &path), ("LOG_LEVEL", level), ("DRAIN_DELAY_MS", "0")],
             "/readyz",
         )?;
@@ -144,6 +147,7 @@ fn scores(bench: &mut Bench, folder: &Path, floor: &Server) -> Outcome {
     let path = folder.join("scores.sqlite").display().to_string();
     let game = Server::start(
         &bench.game,
+        &[],
         &[("SCORE_DB_PATH", &path), ("LOG_LEVEL", "warn"), ("DRAIN_DELAY_MS", "0")],
         "/readyz",
     )?;

@@ -15,6 +15,8 @@ use super::{log, swap};
 
 /// A candidate whose tasks died so often has failed.
 const DEATHS_MAX: u32 = 3;
+/// Requests that come in while tasks are taken over wait so long for them to be seen ready.
+const TAKE_OVER_HOLD: Duration = Duration::from_secs(1);
 /// Of a failed task.
 const LOG_LINES_MAX: usize = 50;
 /// Beyond its own grace a task that was killed needs this long to be gone.
@@ -176,6 +178,8 @@ async fn shifting(keeper: &Arc<Keeper>, rollout: &Rollout, weights: &Weights) {
             keeper.publish();
             keeper.say(format!("traffic: {}", describe(weights)));
             advance(keeper, rollout, Stage::Ready);
+            // After a crash in the middle of a swap that was over already, the door is still held.
+            keeper.background(let_in(Arc::clone(keeper)));
         }
     }
 }
@@ -227,12 +231,31 @@ async fn rolling_back(keeper: &Arc<Keeper>, rollout: &Rollout) {
         }
         None => keeper.publish(),
     }
+    keeper.background(let_in(Arc::clone(keeper)));
     retire(keeper, release).await;
     keeper.settle(|state| {
         state.releases.remove(&release);
         state.end_rollout(Stage::RolledBack);
     });
     settle_down(keeper).await;
+}
+
+/// Lets requests in as soon as whoever serves was seen ready.
+pub(super) async fn let_in(keeper: Arc<Keeper>) {
+    keeper
+        .within(TAKE_OVER_HOLD, |inner| {
+            let serving = inner.state.weights.0.iter().filter(|(_, weight)| **weight > 0);
+            let ready = |release: &ReleaseId| {
+                inner
+                    .live
+                    .get(release)
+                    .is_some_and(|live| live.statuses().iter().all(|status| status.state == Copy::Ready))
+            };
+            serving.map(|(release, _)| release).all(ready).then_some(())
+        })
+        .await;
+    keeper.publish();
+    keeper.front.resume();
 }
 
 /// After a rollout: doors, images and secrets that only the others needed go.

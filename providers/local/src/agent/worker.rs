@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use dataplane::files;
 use dataplane::proxy::HoldLimits;
-use dataplane::supervise::{Slot, State as Copy};
+use dataplane::supervise::Slot;
 use dataplane::task::Task;
 use dbird_core::ReleaseId;
 use tokio::sync::mpsc;
@@ -27,8 +27,6 @@ use crate::config::Paths;
 
 /// An earlier agent's lock is gone by then, if it is.
 const LOCK_WAIT: Duration = Duration::from_secs(2);
-/// Requests that come in while tasks are taken over wait so long for them to be seen ready.
-const TAKE_OVER_HOLD: Duration = Duration::from_secs(1);
 /// An agent with nothing to look after goes after this long.
 const IDLE_MAX: Duration = Duration::from_secs(300);
 /// A release that can't be started again is tried this often.
@@ -218,7 +216,7 @@ impl Worker {
             keeper.front.hold(HoldLimits::default());
             let in_swap = matches!(&stage, Some((_, Stage::Shifting(_) | Stage::RollingBack)));
             if !in_swap || !state.releases.values().any(|record| record.body.is_exclusive()) {
-                keeper.background(let_in(Arc::clone(keeper)));
+                keeper.background(course::let_in(Arc::clone(keeper)));
             }
         }
         keeper.publish();
@@ -331,24 +329,6 @@ fn listen(channel: Channel, events: mpsc::Sender<Event>) -> io::Result<()> {
         let _ = events.blocking_send(Event::WatchdogGone);
     })?;
     Ok(())
-}
-
-/// Lets requests in as soon as whoever serves was seen ready.
-async fn let_in(keeper: Arc<Keeper>) {
-    keeper
-        .within(TAKE_OVER_HOLD, |inner| {
-            let serving = inner.state.weights.0.iter().filter(|(_, weight)| **weight > 0);
-            let ready = |release: &ReleaseId| {
-                inner
-                    .live
-                    .get(release)
-                    .is_some_and(|live| live.statuses().iter().all(|status| status.state == Copy::Ready))
-            };
-            serving.map(|(release, _)| release).all(ready).then_some(())
-        })
-        .await;
-    keeper.publish();
-    keeper.front.resume();
 }
 
 async fn raise_later(keeper: Arc<Keeper>, release: ReleaseId) {

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Instant;
 
-use http::header::{CONNECTION, CONTENT_TYPE, HOST, UPGRADE};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, request};
+use http::header::{CONNECTION, HOST, UPGRADE};
+use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body::Body;
 use hyper::body::Incoming;
 use rustix::io::Errno;
@@ -19,7 +19,7 @@ use super::answer::{
     UNASKED_UPGRADE, UNREACHABLE, UPLOAD_BROKEN, UPLOAD_STALLED, UPLOAD_TOO_LARGE,
 };
 use super::body::{Gate, RelayBody, Upload, UploadBody};
-use super::headers::{self, Wishes};
+use super::headers::{self, Found, Wishes};
 use super::hold::{Place, Queued};
 use super::link::{Link, Phase};
 use super::pool::{Lane, Target};
@@ -29,44 +29,105 @@ use super::upstream::{Broken, Upstream};
 use super::visit::Visit;
 use super::worker::{Pick, Worker};
 
-const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-
 /// Answers one request of a client connection, in one way or another.
-pub(super) async fn answer(
+pub(super) fn answer(
     worker: Rc<Worker>,
     link: Rc<Link>,
     request: Request<Incoming>,
-) -> Result<Response<RelayBody>, Infallible> {
-    let mut visit = Visit::new(worker, Rc::clone(&link));
-    link.begin();
-    let (mut head, body) = request.into_parts();
-    let request_id = head.headers.get(X_REQUEST_ID).cloned();
-    let has_body = !body.is_end_stream();
-    if has_body {
-        link.upload.set(Upload::Flowing);
+) -> impl Future<Output = Result<Response<RelayBody>, Infallible>> {
+    let mut visit = Visit::new(worker, link);
+    visit.link.begin();
+    let mut found = Found::look(request.headers());
+    let request_id = found.request_id.take();
+    let mut errand = Errand::new(&visit, request, &mut found);
+    async move {
+        let result = match &mut errand {
+            Ok(errand) => match forward(&mut visit, errand).await {
+                Ok(answered) => deliver(answered, errand.wishes, visit),
+                Err(refusal) => Err((refusal, visit)),
+            },
+            Err(refusal) => Err((*refusal, visit)),
+        };
+        Ok(result.unwrap_or_else(|(refusal, visit)| refuse(refusal, visit, request_id.as_ref())))
     }
-    if !link.is_flushed() {
-        // What is left of an earlier response would be lost when the parser gives the socket back.
-        head.headers.remove(UPGRADE);
-    }
-    let result = match headers::admit(&mut head, has_body, &link.client) {
-        Ok(wishes) => match forward(&mut visit, head, has_body.then_some(body), wishes).await {
-            Ok(answered) => deliver(answered, wishes, visit),
-            Err(refusal) => Err((refusal, visit)),
-        },
-        Err(refusal) => Err((refusal, visit)),
-    };
+}
+
+fn refuse(refusal: Refusal, visit: Visit, request_id: Option<&HeaderValue>) -> Response<RelayBody> {
+    let link = Rc::clone(&visit.link);
     link.enter(Phase::Relay);
-    Ok(match result {
-        Ok(response) => response,
-        Err((refusal, visit)) => {
-            link.allow(link.spans.stall_ms);
-            // What is left of the request is not waited for.
-            let unread = link.upload.get() != Upload::Done;
-            link.unread.set(unread);
-            refusal.respond(visit, request_id.as_ref(), unread || link.retiring.get())
+    link.allow(link.spans.stall_ms);
+    // What is left of the request is not waited for.
+    let unread = link.upload.get() != Upload::Done;
+    link.unread.set(unread);
+    refusal.respond(visit, request_id, unread || link.retiring.get())
+}
+
+/// A request as it is to be sent on.
+struct Errand {
+    /// While it is on its way: a copy for a second try, if there may be one.
+    request: Option<Request<UploadBody>>,
+    wishes: Wishes,
+    /// It may be sent again even if the backend saw it.
+    repeatable: bool,
+    add_host: bool,
+    /// How long to wait for the backend, or for the first progress of the body.
+    span_ms: u64,
+}
+
+impl Errand {
+    fn new(visit: &Visit, request: Request<Incoming>, found: &mut Found) -> Result<Self, Refusal> {
+        let (link, limits) = (&visit.link, &visit.worker.limits);
+        let (mut head, body) = request.into_parts();
+        let has_body = !body.is_end_stream();
+        if has_body {
+            link.upload.set(Upload::Flowing);
         }
-    })
+        if !link.is_flushed() {
+            // What is left of an earlier response would be lost when the parser gives the socket back.
+            head.headers.remove(UPGRADE);
+            *found = Found::look(&head.headers);
+        }
+        let wishes = headers::admit(&mut head, found, has_body, &link.client)?;
+        let too_large = |most| body.size_hint().lower() > most;
+        if limits.request_body_bytes_max.is_some_and(too_large) {
+            return Err(UPLOAD_TOO_LARGE);
+        }
+        let repeatable = !has_body && matches!(head.method, Method::GET | Method::HEAD | Method::OPTIONS);
+        let add_host = found.host.is_none();
+        let span_ms = if has_body { link.spans.stall_ms } else { link.spans.response_head_ms };
+        let go = wishes.proceed.then(Arc::<AtomicBool>::default);
+        let body = if has_body {
+            let gate = go.clone().map(|go| Gate::new(go, limits.expect));
+            UploadBody::new(body, Rc::clone(link), gate, limits.request_body_bytes_max)
+        } else {
+            UploadBody::empty(Rc::clone(link))
+        };
+        let mut request = Request::from_parts(head, body);
+        if let Some(go) = go {
+            hyper::ext::on_informational(&mut request, move |response| {
+                if response.status() == StatusCode::CONTINUE {
+                    go.store(true, Relaxed);
+                }
+            });
+        }
+        Ok(Self { request: Some(request), wishes, repeatable, add_host, span_ms })
+    }
+
+    /// What is sent to a backend now.
+    fn take(&mut self, target: &Target, second: bool, link: &Rc<Link>) -> Option<Request<UploadBody>> {
+        let mut request = self.request.take()?;
+        if self.add_host {
+            request.headers_mut().insert(HOST, target.host.clone());
+        }
+        if self.repeatable && !second {
+            let mut copy = Request::new(UploadBody::empty(Rc::clone(link)));
+            copy.method_mut().clone_from(request.method());
+            copy.uri_mut().clone_from(request.uri());
+            *copy.headers_mut() = request.headers().clone();
+            self.request = Some(copy);
+        }
+        Some(request)
+    }
 }
 
 /// A response's head, and what its body comes from.
@@ -77,53 +138,26 @@ struct Answered {
 }
 
 /// Sends a request on, if need be twice.
-async fn forward(
-    visit: &mut Visit,
-    head: request::Parts,
-    body: Option<Incoming>,
-    wishes: Wishes,
-) -> Result<Answered, Refusal> {
-    let link = Rc::clone(&visit.link);
-    let limits = Rc::clone(&visit.worker.limits);
-    let too_large = |body: &Incoming| limits.request_body_bytes_max.is_some_and(|most| body.size_hint().lower() > most);
-    if body.as_ref().is_some_and(too_large) {
-        return Err(UPLOAD_TOO_LARGE);
-    }
-    let repeatable = body.is_none() && matches!(head.method, Method::GET | Method::HEAD | Method::OPTIONS);
-    let add_host = !head.headers.contains_key(HOST);
-    let span_ms = if body.is_some() { link.spans.stall_ms } else { link.spans.response_head_ms };
-    let mut request = match body {
-        None => Request::from_parts(head, UploadBody::empty(Rc::clone(&link))),
-        Some(body) => {
-            let go = wishes.proceed.then(Arc::<AtomicBool>::default);
-            let gate = go.clone().map(|go| Gate::new(go, limits.expect));
-            let body = UploadBody::new(body, Rc::clone(&link), gate, limits.request_body_bytes_max);
-            let mut request = Request::from_parts(head, body);
-            if let Some(go) = go {
-                hyper::ext::on_informational(&mut request, move |response| {
-                    if response.status() == StatusCode::CONTINUE {
-                        go.store(true, Relaxed);
-                    }
-                });
-            }
-            request
-        }
-    };
-
+async fn forward(visit: &mut Visit, errand: &mut Errand) -> Result<Answered, Refusal> {
     let mut patience = None;
     // Where the first try failed.
     let mut failed: Option<Rc<Target>> = None;
     loop {
         let second = failed.is_some();
-        let lane = choose(visit, &mut patience).await?;
-        visit.enter(Rc::clone(&lane));
+        // What is seldom waited for is boxed, to keep the future of each request small.
+        let lane = match visit.worker.pick() {
+            Pick::Lane(lane) => lane,
+            Pick::Nowhere => return Err(NO_RELEASE),
+            Pick::Held => Box::pin(wait(visit, &mut patience)).await?,
+        };
         let target = Rc::clone(lane.target(visit.worker.clock.now_ms(), failed.as_deref()));
+        visit.enter(lane);
         // The second try gets a connection of its own, so that it can't fail for the same reason.
         let pooled = if second { None } else { target.take() };
-        let mut slot = match pooled {
-            Some(upstream) => Some(upstream),
-            None => match open(&visit.worker, &target, !second).await {
-                Ok(upstream) => Some(upstream),
+        let upstream = match pooled {
+            Some(upstream) => upstream,
+            None => match Box::pin(open(&visit.worker, &target, !second)).await {
+                Ok(upstream) => upstream,
                 Err(refusal) if second || refusal == EXHAUSTED => return Err(refusal),
                 Err(_) => {
                     again(visit);
@@ -132,28 +166,31 @@ async fn forward(
                 }
             },
         };
-        let reused = slot.as_ref().is_some_and(|upstream| upstream.reused);
-        if add_host {
-            request.headers_mut().insert(HOST, target.host.clone());
+        let careful = upstream.reused && !errand.repeatable;
+        let Some(request) = errand.take(&target, second, &visit.link) else { return Err(CLOSED) };
+        visit.link.allow(errand.span_ms);
+        let result = upstream.exchange(request, careful, &visit.link).await;
+        visit.link.pause();
+        match result {
+            Ok((response, upstream)) => return Ok(Answered { response, upstream, target }),
+            Err(Broken::Unsent(unsent)) if !second => errand.request = Some(*unsent),
+            Err(Broken::Closed { answered: false }) if errand.request.is_some() => {}
+            Err(broken) => return Err(refusal(&broken, visit.link.upload.get())),
         }
-        let copy = (repeatable && !second).then(|| duplicate(&request, &link));
-        link.allow(span_ms);
-        let result = Upstream::exchange(&mut slot, request, reused && !repeatable, &link).await;
-        link.pause();
-        request = match (result, slot) {
-            (Ok(response), Some(upstream)) => return Ok(Answered { response, upstream, target }),
-            (Err(Broken::Unsent(unsent)), _) if !second => *unsent,
-            (Err(Broken::Closed { answered: false }), _) if let Some(copy) = copy => copy,
-            (Err(Broken::Closed { answered: true }), _) => return Err(CUT_OFF),
-            (Err(Broken::Closed { .. } | Broken::Unsent(_)) | Ok(_), _) => return Err(CLOSED),
-            (Err(Broken::Garbage), _) => return Err(GARBAGE),
-            (Err(Broken::Upload), _) if link.upload.get() == Upload::TooLarge => return Err(UPLOAD_TOO_LARGE),
-            (Err(Broken::Upload), _) => return Err(UPLOAD_BROKEN),
-            (Err(Broken::Late), _) if link.upload.get() == Upload::Starved => return Err(UPLOAD_STALLED),
-            (Err(Broken::Late), _) => return Err(RESPONSE_LATE),
-        };
         again(visit);
         failed = Some(target);
+    }
+}
+
+fn refusal(broken: &Broken, upload: Upload) -> Refusal {
+    match (broken, upload) {
+        (Broken::Closed { answered: true }, _) => CUT_OFF,
+        (Broken::Closed { answered: false } | Broken::Unsent(_), _) => CLOSED,
+        (Broken::Garbage, _) => GARBAGE,
+        (Broken::Upload, Upload::TooLarge) => UPLOAD_TOO_LARGE,
+        (Broken::Upload, _) => UPLOAD_BROKEN,
+        (Broken::Late, Upload::Starved) => UPLOAD_STALLED,
+        (Broken::Late, _) => RESPONSE_LATE,
     }
 }
 
@@ -162,19 +199,9 @@ fn again(visit: &mut Visit) {
     visit.leave();
 }
 
-/// The release a request goes to as the route is now, after any hold.
-async fn choose(visit: &mut Visit, patience: &mut Option<Instant>) -> Result<Rc<Lane>, Refusal> {
-    loop {
-        match visit.worker.pick() {
-            Pick::Lane(lane) => return Ok(lane),
-            Pick::Nowhere => return Err(NO_RELEASE),
-            Pick::Held => wait(visit, patience).await?,
-        }
-    }
-}
-
-/// Waits for the end of a hold. A request's patience is for all holds it meets.
-async fn wait(visit: &mut Visit, patience: &mut Option<Instant>) -> Result<(), Refusal> {
+/// Waits for the end of a hold, then chooses the release as the route is now. A request's patience is for all holds it
+/// meets.
+async fn wait(visit: &mut Visit, patience: &mut Option<Instant>) -> Result<Rc<Lane>, Refusal> {
     /// Frees the place if the client goes away.
     struct Seat<'a>(&'a Route, u64);
     impl Drop for Seat<'_> {
@@ -182,17 +209,25 @@ async fn wait(visit: &mut Visit, patience: &mut Option<Instant>) -> Result<(), R
             self.0.give_back(self.1);
         }
     }
-    let (Place { id, go }, limits) = match visit.worker.route().queue() {
-        Queued::Go => return Ok(()),
-        Queued::Full => return Err(HOLD_FULL),
-        Queued::Wait(place, limits) => (place, limits),
-    };
     visit.held();
-    let until = *patience.get_or_insert_with(|| Instant::now() + limits.wait);
-    let seat = Seat(visit.worker.route(), id);
-    let waited = tokio::time::timeout_at(until.into(), go).await;
-    drop(seat);
-    waited.map(|_| ()).map_err(|_| HOLD_LATE)
+    loop {
+        let route = visit.worker.route();
+        match route.queue() {
+            Queued::Go => {}
+            Queued::Full => return Err(HOLD_FULL),
+            Queued::Wait(Place { id, go }, limits) => {
+                let until = *patience.get_or_insert_with(|| Instant::now() + limits.wait);
+                let _seat = Seat(route, id);
+                // An error of the place itself is the end of the hold as well.
+                let _ = tokio::time::timeout_at(until.into(), go).await.map_err(|_| HOLD_LATE)?;
+            }
+        }
+        match visit.worker.pick() {
+            Pick::Lane(lane) => return Ok(lane),
+            Pick::Nowhere => return Err(NO_RELEASE),
+            Pick::Held => {}
+        }
+    }
 }
 
 /// Opens a connection, unless one got free while this waited for its turn.
@@ -214,23 +249,13 @@ async fn open(worker: &Worker, target: &Target, pooled: bool) -> Result<Box<Upst
     })
 }
 
-/// For a second try of a request that has no body.
-fn duplicate(request: &Request<UploadBody>, link: &Rc<Link>) -> Request<UploadBody> {
-    let mut copy = Request::new(UploadBody::empty(Rc::clone(link)));
-    copy.method_mut().clone_from(request.method());
-    copy.uri_mut().clone_from(request.uri());
-    *copy.headers_mut() = request.headers().clone();
-    copy
-}
-
 /// Makes a backend's response the client's.
 fn deliver(answered: Answered, wishes: Wishes, visit: Visit) -> Result<Response<RelayBody>, (Refusal, Visit)> {
     let Answered { response, upstream, target } = answered;
     let (mut head, body) = response.into_parts();
     let mut visit = visit;
-    if !headers::relay(&mut head) {
-        return Err((GARBAGE, visit));
-    }
+    visit.link.enter(Phase::Relay);
+    let Some(kind) = headers::relay(&mut head) else { return Err((GARBAGE, visit)) };
     let link = Rc::clone(&visit.link);
     if head.status == StatusCode::SWITCHING_PROTOCOLS {
         if !wishes.upgrade || !upstream.is_ended() {
@@ -242,15 +267,11 @@ fn deliver(answered: Answered, wishes: Wishes, visit: Visit) -> Result<Response<
         *link.tunnel.borrow_mut() = Some(Tunnel { backend, early, visit });
         return Ok(Response::from_parts(head, RelayBody::nothing()));
     }
-    link.allow(if is_event_stream(&head.headers) { link.spans.stream_idle_ms } else { link.spans.stall_ms });
+    link.allow(if kind == headers::Body::Events { link.spans.stream_idle_ms } else { link.spans.stall_ms });
     if link.retiring.get() || link.upload.get() != Upload::Done {
         // After an answer that came before the request's end, what is left of the request is not waited for.
         head.headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
     visit.decided(head.status);
     Ok(Response::from_parts(head, RelayBody::relay(body, upstream, target, visit)))
-}
-
-fn is_event_stream(headers: &HeaderMap) -> bool {
-    headers.get(CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"text/event-stream"))
 }

@@ -81,6 +81,10 @@ impl Target {
         }
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.idle.borrow().is_empty()
+    }
+
     /// Other backends are tried first for a while.
     pub(super) fn pause(&self, now_ms: u64, pause: Duration) {
         self.backend.paused_until_ms.store(now_ms.saturating_add(millis(pause)), Relaxed);

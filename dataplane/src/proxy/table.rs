@@ -26,7 +26,7 @@ pub struct Share {
 pub(super) struct Backend {
     pub(super) id: u64,
     pub(super) address: SocketAddr,
-    /// On the process's clock, see [`clock`](super::worker::Clock).
+    /// On the process's clock, see [`Clock`](super::clock::Clock).
     pub(super) paused_until_ms: AtomicU64,
 }
 

@@ -103,56 +103,58 @@ impl Upstream {
 
     /// Sends a request and waits for the head of its response. After an error the connection is gone. With `careful`
     /// the socket itself is asked first whether the backend closed it, for requests that can't be repeated.
-    pub(super) async fn exchange(
-        slot: &mut Option<Box<Self>>,
+    pub(super) fn exchange(
+        mut self: Box<Self>,
         request: Request<UploadBody>,
         careful: bool,
         link: &Link,
-    ) -> Result<Response<Incoming>, Broken> {
-        let Some(upstream) = slot.as_mut() else { return Err(Broken::Unsent(Box::new(request))) };
-        let wire = Rc::clone(&upstream.wire);
-        wire.heard.set(false);
-        wire.answered.set(false);
-        wire.probe.set(careful);
-        let mut promise = std::pin::pin!(upstream.sender.try_send_request(request));
-        let answer = std::future::poll_fn(|cx| {
-            if let Some(upstream) = slot.as_mut() {
-                if upstream.poll(cx).is_pending() && !wire.heard.get() {
-                    // The answer can only come out of the poll above, so there is no need to look for it.
-                    return if link.take_expired() { Poll::Ready(None) } else { Poll::Pending };
+    ) -> impl Future<Output = Result<(Response<Incoming>, Box<Self>), Broken>> {
+        self.wire.heard.set(false);
+        self.wire.answered.set(false);
+        self.wire.probe.set(careful);
+        let promise = self.sender.try_send_request(request);
+        async move {
+            let wire = Rc::clone(&self.wire);
+            let mut slot = Some(self);
+            let mut promise = std::pin::pin!(promise);
+            let answer = std::future::poll_fn(|cx| {
+                if let Some(upstream) = &mut slot {
+                    // The answer can only come out of this poll, so as long as nothing was read nobody looks for it.
+                    if (upstream.poll(cx).is_ready() || wire.heard.get())
+                        && let Poll::Ready(answer) = promise.as_mut().poll(cx)
+                    {
+                        return Poll::Ready(Some(answer));
+                    }
+                    if link.take_expired() {
+                        return Poll::Ready(None);
+                    }
+                    if !upstream.ended {
+                        return Poll::Pending;
+                    }
                 }
-                if let Poll::Ready(answer) = promise.as_mut().poll(cx) {
-                    return Poll::Ready(Some(answer));
-                }
-                if !upstream.ended {
-                    return if link.take_expired() { Poll::Ready(None) } else { Poll::Pending };
-                }
+                // It ended with the request still in its queue: dropping it gives the request back.
+                slot = None;
+                promise.as_mut().poll(cx).map(Some)
+            })
+            .await;
+            let mut error = match (answer, slot) {
+                (Some(Ok(response)), Some(upstream)) => return Ok((response, upstream)),
+                (Some(Ok(_)), None) => return Err(Broken::Closed { answered: wire.answered.get() }),
+                (Some(Err(error)), _) => error,
+                (None, _) => return Err(Broken::Late),
+            };
+            if let Some(request) = error.take_message() {
+                return Err(Broken::Unsent(Box::new(request)));
             }
-            // It ended with the request still in its queue: dropping it gives the request back.
-            *slot = None;
-            promise.as_mut().poll(cx).map(Some)
-        })
-        .await;
-        let mut error = match answer {
-            Some(Ok(response)) => return Ok(response),
-            Some(Err(error)) => error,
-            None => {
-                *slot = None;
-                return Err(Broken::Late);
-            }
-        };
-        *slot = None;
-        if let Some(request) = error.take_message() {
-            return Err(Broken::Unsent(Box::new(request)));
+            let error = error.into_error();
+            Err(if error.is_user() {
+                Broken::Upload
+            } else if error.is_parse() {
+                Broken::Garbage
+            } else {
+                Broken::Closed { answered: wire.answered.get() }
+            })
         }
-        let error = error.into_error();
-        Err(if error.is_user() {
-            Broken::Upload
-        } else if error.is_parse() {
-            Broken::Garbage
-        } else {
-            Broken::Closed { answered: wire.answered.get() }
-        })
     }
 
     /// Moves the connection on, in the name of the task of `cx`.

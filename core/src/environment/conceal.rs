@@ -10,22 +10,11 @@ use toml::{
 
 use super::{LAYER_BYTES_MAX, Layer};
 
-/// Words that make a variable's name a secret's.
-const WORDS: [&str; 13] = [
-    "PASSWORD",
-    "PASSWD",
-    "PASSPHRASE",
-    "PWD",
-    "PASS",
-    "SECRET",
-    "TOKEN",
-    "APIKEY",
-    "CREDENTIAL",
-    "CREDENTIALS",
-    "PRIVATEKEY",
-    "ACCESSKEY",
-    "KEY",
-];
+/// Words that make a variable's name a secret's, wherever they stand in it, also as the end of a word: `dbPassword`.
+const ANYWHERE: [&str; 8] =
+    ["PASSWORD", "PASSWD", "PASSPHRASE", "SECRET", "APIKEY", "CREDENTIAL", "CREDENTIALS", "PRIVATEKEY"];
+/// Words that do so as the last one only: `API_KEY`, but not `KEY_PREFIX`.
+const LAST: [&str; 6] = ["KEY", "TOKEN", "PASS", "PWD", "ACCESSKEY", "AUTHTOKEN"];
 /// Last words of names that speak about a secret without holding it.
 const ABOUT: [&str; 25] = [
     "FILE",
@@ -82,7 +71,7 @@ const SHAPES: [(&str, usize); 24] = [
     ("dop_v1_", 30),
 ];
 /// What only stands in text that holds a secret.
-const MARKS: [&str; 4] = ["PRIVATE KEY-----", "AccountKey=", "SharedAccessKey=", "SharedAccessSignature="];
+const MARKS: [&str; 5] = ["Bearer ", "PRIVATE KEY-----", "AccountKey=", "SharedAccessKey=", "SharedAccessSignature="];
 
 /// Whether a variable of this name and value looks like a secret in plain text.
 pub fn looks_secret(name: &str, value: &str) -> bool {
@@ -92,13 +81,17 @@ pub fn looks_secret(name: &str, value: &str) -> bool {
 fn name_looks_secret(name: &str) -> bool {
     let upper = name.to_uppercase();
     let words: Vec<&str> = upper.split(|c: char| !c.is_ascii_alphanumeric()).filter(|w| !w.is_empty()).collect();
-    match words[..] {
-        [.., last] if ABOUT.contains(&last) => false,
-        // The public half of a pair, a key to sort or to look up by, a key on a keyboard.
-        [.., "PUBLIC" | "SORT" | "PARTITION" | "CACHE", "KEY" | "KEYS"] => false,
-        _ => words
-            .iter()
-            .any(|w| WORDS.contains(w) || WORDS[..10].iter().any(|long| long.len() > 5 && w.ends_with(long))),
+    // A number behind a name tells several of the same apart: `API_KEY_2`.
+    let words = match words[..] {
+        [ref before @ .., last] if last.bytes().all(|b| b.is_ascii_digit()) => before,
+        ref all => all,
+    };
+    match words {
+        [.., last] if ABOUT.contains(last) => false,
+        // The public half of a pair, a key to sort or to look up by.
+        [.., "PUBLIC" | "SORT" | "PARTITION" | "CACHE", "KEY"] => false,
+        [.., last] if LAST.contains(last) => true,
+        _ => words.iter().any(|word| ANYWHERE.iter().any(|secret| word.ends_with(secret))),
     }
 }
 
@@ -230,6 +223,10 @@ mod tests {
             ("TOKEN_TTL", "3600", false),
             ("SECRET_NAME", "ticket-key", false),
             ("PUBLIC_KEY", "abc", false),
+            ("API_KEY_2", "abc", true),
+            ("HEADERS", "authorization=Bearer abc", true),
+            ("KEY_PREFIX", "drafty", false),
+            ("TOKEN_BUCKET_RATE", "5", false),
             ("KEYBOARD", "qwerty", false),
             ("MONKEY", "see", false),
             ("API_KEY", "", false),

@@ -94,12 +94,12 @@ pub(crate) fn read_file(layer: u16, text: &str, renames: &[Rename], sink: &mut S
     let mut broken = Vec::new();
     for error in &errors {
         let span = error.span().unwrap_or(text.len()..text.len());
-        let line = line_of(text, &span, error.message() != TWICE);
         // One mistake often ends in several complaints; the first of a line is the one that helps.
-        if !broken.contains(&line) {
-            sink.add(Place::of(layer, span), syntax(error.message()));
-            broken.push(line);
+        if broken.iter().any(|line: &Range<usize>| line.start <= span.start && span.start <= line.end) {
+            continue;
         }
+        broken.push(line_of(text, &span, error.message() != TWICE));
+        sink.add(Place::of(layer, span), syntax(error.message()));
         if broken.len() > super::FAULTS_MAX {
             break;
         }

@@ -44,7 +44,7 @@ impl Reader<'_, '_> {
 
     /// The key that is being read, `scale.steps.0.for`.
     pub(crate) fn key(&self) -> String {
-        self.path.join(".")
+        self.path.iter().map(|part| shown(part)).collect::<Vec<_>>().join(".")
     }
 
     pub(crate) fn add(&mut self, place: Place, draft: Draft) {
@@ -121,10 +121,16 @@ impl Reader<'_, '_> {
         let within = if table.is_empty() { "at the top".to_owned() } else { format!("in `[{table}]`") };
         let elsewhere = || super::file::table_with(name).map(|table| format!("{table}.{name}"));
         let suggestion = suggestions::nearest(name, names.iter().copied()).map(str::to_owned).or_else(elsewhere);
-        let shown: String = name.chars().take(64).collect();
-        let draft = Draft::error(format!("there is no key `{shown}` {within}"))
+        let draft = Draft::error(format!("there is no key `{}` {within}", shown(name)))
             .suggest(suggestion)
             .help(format!("allowed here: {}", names.join(", ")));
         self.add(place, draft);
     }
+}
+
+/// A key as it can be shown: somebody's own keys may be long, or hold what a terminal would obey.
+fn shown(part: &str) -> String {
+    const CHARS_MAX: usize = 64;
+    let escaped: String = part.escape_debug().take(CHARS_MAX).collect();
+    if escaped.len() < part.len() && part.chars().nth(CHARS_MAX).is_some() { escaped + "..." } else { escaped }
 }

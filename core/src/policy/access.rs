@@ -34,11 +34,8 @@ pub(super) const WILDCARD: Policy = Policy {
     why: "Whoever takes over one task then has all of it: other services' buckets, tables and secrets. And nobody can \
           read from the policy what the service really needs.",
     fix: "Name the actions and the ARNs.",
-    wrong: "[[cloud.aws.task_policy]]\nactions = [\"s3:*\"]\nresources = [\"*\"]\n\n[cloud.aws]\n\
-            certificate = \"arn:aws:acm:us-east-1:123456789012:certificate/00000000-0000-0000-0000-000000000000\"",
-    right: "[[cloud.aws.task_policy]]\nactions = [\"s3:GetObject\"]\nresources = [\"arn:aws:s3:::bird-assets/*\"]\n\n\
-            [cloud.aws]\n\
-            certificate = \"arn:aws:acm:us-east-1:123456789012:certificate/00000000-0000-0000-0000-000000000000\"",
+    wrong: "[[cloud.aws.task_policy]]\nactions = [\"s3:*\"]\nresources = [\"*\"]",
+    right: "[[cloud.aws.task_policy]]\nactions = [\"s3:GetObject\"]\nresources = [\"arn:aws:s3:::bird-assets/*\"]",
     check: |spec, found| {
         let both = [("task_policy", &spec.aws.task_policy), ("execution_policy", &spec.aws.execution_policy)];
         for (table, statements) in both {
@@ -84,11 +81,9 @@ pub(super) const ROLE_CANNOT_PULL: Policy = Policy {
     fix: "Allow ecr:GetAuthorizationToken, ecr:BatchGetImage and ecr:GetDownloadUrlForLayer, or leave \
           `execution_policy` out. A role of another account needs a repository policy that lets it in: then waive this.",
     wrong: "[cloud.aws]\nexecution_role = \"arn:aws:iam::222222222222:role/bird\"\n\
-            repository = \"111111111111.dkr.ecr.us-east-1.amazonaws.com/bird\"\n\
-            certificate = \"arn:aws:acm:us-east-1:123456789012:certificate/00000000-0000-0000-0000-000000000000\"",
+            repository = \"111111111111.dkr.ecr.us-east-1.amazonaws.com/bird\"",
     right: "[cloud.aws]\nexecution_role = \"arn:aws:iam::111111111111:role/bird\"\n\
-            repository = \"111111111111.dkr.ecr.us-east-1.amazonaws.com/bird\"\n\
-            certificate = \"arn:aws:acm:us-east-1:123456789012:certificate/00000000-0000-0000-0000-000000000000\"",
+            repository = \"111111111111.dkr.ecr.us-east-1.amazonaws.com/bird\"",
     check: |spec, found| {
         let aws = &spec.aws;
         let account = aws.repository.as_deref().map(ecr_account);

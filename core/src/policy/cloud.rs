@@ -92,10 +92,8 @@ pub(super) const SIZE_NOT_OFFERED: Policy = Policy {
     why: "The cloud would refuse the task, after everything else was made.",
     fix: "Choose a pair that is offered; 0.25 vCPU with 512 MiB, 0.5 with 1024, 1 with 2048 and so on are offered by \
           both.",
-    wrong: "[service]\ncpu = 0.5\nmemory_mib = 512\n\n[cloud.aws]\n\
-            certificate = \"arn:aws:acm:us-east-1:123456789012:certificate/00000000-0000-0000-0000-000000000000\"",
-    right: "[service]\ncpu = 0.5\nmemory_mib = 1024\n\n[cloud.aws]\n\
-            certificate = \"arn:aws:acm:us-east-1:123456789012:certificate/00000000-0000-0000-0000-000000000000\"",
+    wrong: "[service]\ncpu = 0.5\nmemory_mib = 512",
+    right: "[service]\ncpu = 0.5\nmemory_mib = 1024",
     check: |spec, found| {
         size(spec, found);
         let (limit_ms, whose) = match spec.cloud {
@@ -169,11 +167,9 @@ pub(super) const SCRATCH_WITHOUT_PROGRAM: Policy = Policy {
     why: "An empty image holds nothing but the folder, so `node` or `python3` is not there. Locally it is found only \
           because tasks run as processes of a machine that has it.",
     fix: "Name an image that has the program as `base`, or start a program from the folder by its path.",
-    wrong: "[service.build]\nfolder = \"app\"\nentrypoint = [\"node\", \"server.js\"]\n\n[cloud.aws]\n\
-            certificate = \"arn:aws:acm:us-east-1:123456789012:certificate/00000000-0000-0000-0000-000000000000\"",
+    wrong: "[service.build]\nfolder = \"app\"\nentrypoint = [\"node\", \"server.js\"]",
     right: "[service.build]\nfolder = \"app\"\nentrypoint = [\"node\", \"server.js\"]\n\
-            base = \"docker.io/library/node:22-slim\"\n\n[cloud.aws]\n\
-            certificate = \"arn:aws:acm:us-east-1:123456789012:certificate/00000000-0000-0000-0000-000000000000\"",
+            base = \"docker.io/library/node:22-slim\"",
     check: |spec, found| {
         let Some(build) = spec.service.build.as_ref().filter(|build| build.base == "scratch") else { return };
         if let Artefact::Folder { entrypoint, .. } = &build.artefact

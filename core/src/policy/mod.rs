@@ -31,7 +31,7 @@ pub struct Policy {
     pub why: &'static str,
     /// What to do.
     pub fix: &'static str,
-    /// Keys that it objects to, as they would stand in an environment called `prod`.
+    /// Keys that it objects to, as they would stand in a file.
     pub wrong: &'static str,
     /// The same, put right.
     pub right: &'static str,
@@ -48,7 +48,8 @@ impl Policy {
 impl fmt::Display for Policy {
     /// The explanation, for `dbird explain`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let indented = |toml: &str| toml.lines().map(|line| format!("    {line}\n")).collect::<String>();
+        let indent = |line: &str| if line.is_empty() { "\n".to_owned() } else { format!("    {line}\n") };
+        let indented = |toml: &str| toml.lines().map(indent).collect::<String>();
         let severity = if self.severity == Severity::Error { "error" } else { "warning" };
         writeln!(f, "{} ({severity}): {}\n", self.code, self.title)?;
         if self.clouds.len() < Cloud::ALL.len() {

@@ -21,10 +21,8 @@ pub(super) const ENGINE_CANNOT: Policy = Policy {
     why: "The engine would refuse the deployment, or round what was asked for.",
     fix: "Use `weight` and `pause` in whole minutes, `controller = \"ecs\"` for rolling and recreate; or keep the lists \
           of weights and the gates for the clouds where dbird itself moves the traffic, local and azure.",
-    wrong: "[rollout]\nstrategy = \"canary\"\nweight = 10\npause = \"90s\"\n\n[cloud.aws]\n\
-            certificate = \"arn:aws:acm:us-east-1:123456789012:certificate/00000000-0000-0000-0000-000000000000\"",
-    right: "[rollout]\nstrategy = \"canary\"\nweight = 10\npause = \"2m\"\n\n[cloud.aws]\n\
-            certificate = \"arn:aws:acm:us-east-1:123456789012:certificate/00000000-0000-0000-0000-000000000000\"",
+    wrong: "[rollout]\nstrategy = \"canary\"\nweight = 10\npause = \"90s\"",
+    right: "[rollout]\nstrategy = \"canary\"\nweight = 10\npause = \"2m\"",
     check: |spec, found| {
         let engine = match spec.rollout.controller {
             Controller::Codedeploy => "CodeDeploy",

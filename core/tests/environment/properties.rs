@@ -1,6 +1,9 @@
 //! What holds for any file: nothing panics, what is written reads back, and layers may be merged in any grouping.
 
-use dbird_core::environment::{EnvFile, Layer, fuzz_environment};
+use dbird_core::{
+    Cloud,
+    environment::{EnvFile, Layer, Request, fuzz_environment, resolve},
+};
 use proptest::prelude::*;
 
 /// Lines of a file, right and wrong ones, that often meet.
@@ -57,6 +60,29 @@ proptest! {
     #[test]
     fn no_text_panics(base in text(), overlay in text(), key in "[a-z.\"'=#\\[\\]]{0,12}", value in ".{0,12}") {
         fuzz_environment(format!("{base}\0{overlay}\0{key}={value}").as_bytes());
+    }
+
+    /// Whatever stands around it, and however broken, no report shows a secret.
+    #[test]
+    fn no_secret_is_shown(before in text(), after in text(), form in 0usize..4) {
+        let secret = [
+            "API_KEY = \"canary-77\"",
+            "env.DB_PASSWORD = 'canary-77'",
+            "URL = \"amqp://bird:canary-77@queue\"",
+            "secrets = { S = \"canary-77\", A_TOKEN = \"canary-77\" }",
+        ][form];
+        let base = Layer::new("base.toml", format!("{before}\n{secret}\n{after}"));
+        let length = base.text.len();
+        let request =
+            Request { environment: "dev", cloud: Cloud::Local, base, overlay: None, sets: &[], dbird_version: "0.1.0" };
+        let source = request.sources().swap_remove(0);
+        prop_assert!(!source.text.contains("canary-77"), "{}", source.text);
+        prop_assert_eq!(source.text.len(), length);
+        let told = match resolve(&request) {
+            Ok((_, warnings)) => format!("{warnings:?}"),
+            Err(faults) => format!("{faults} {faults:?}"),
+        };
+        prop_assert!(!told.contains("canary-77"), "{told}");
     }
 
     #[test]

@@ -156,10 +156,14 @@ async fn survives(mut project: Project, seed: u64) {
             serving = round;
         }
         let expected = format!("v{serving}");
-        eventually("the right release serves, alone", async || {
-            project.version().await == expected && services(&project).len() == 1
-        })
-        .await;
+        let mut seen = String::new();
+        let deadline = Instant::now() + support::PATIENCE;
+        while !(project.version().await == expected && services(&project).len() == 1) {
+            seen = format!("{} {:#?} {:#?}", project.version().await, project.processes(), project.observe().await);
+            assert!(Instant::now() < deadline, "round {round}: not {expected} alone but {seen}");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        drop(seen);
         let observed = project.observe().await;
         let live: Vec<_> = observed.releases.iter().map(|release| (release.id.0, release.weight)).collect();
         assert_eq!(live, [(serving, 100)], "round {round}\n{}", project.agent_log());

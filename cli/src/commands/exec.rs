@@ -36,7 +36,7 @@ pub(crate) fn run(args: &Args, cx: &Context) -> Result<Done> {
     })?;
     cx.out.pause();
     // Ctrl-C is for the program: it gets it from the terminal, and its end is ours.
-    let status = cx.work(async |_interrupts| {
+    let status = cx.attend(async |_| {
         let program = command.get_program().to_string_lossy().into_owned();
         command.status().map_err(|e| Failure::failed(format!("could not start {program}")).because(&e))
     })?;

@@ -38,33 +38,37 @@ pub(crate) struct Args {
 /// Shows a page, and with -f every page after it.
 pub(crate) fn run(args: &Args, cx: &Context) -> Result<Done> {
     let spec = cx.spec()?;
-    cx.work(async |interrupts| {
+    cx.attend(async |interrupts| {
         let session = Session::open(cx, &spec, "logs", None)?;
-        let query = LogQuery { release: args.release, task: args.task.clone(), tail_lines: args.tail };
-        let mut cursor = None;
-        loop {
-            let page = session.provider.logs(&session.target, &query, cursor.as_ref()).await?;
-            let idle = page.lines.is_empty();
-            for line in page.lines {
-                cx.out.event(Event::Log {
-                    written_at_unix_ms: line.at_unix_ms,
-                    release: line.release.to_string(),
-                    task: line.task,
-                    stream: if line.stderr { "stderr" } else { "stdout" }.to_owned(),
-                    text: line.text,
-                });
-            }
-            if !args.follow || !page.more || cx.out.is_closed() {
-                return Ok(Done::success());
-            }
-            cursor = Some(page.next);
-            if idle {
-                tokio::select! {
-                    () = tokio::time::sleep(POLL) => {}
-                    // Ctrl-C is how following ends.
-                    () = interrupts.first() => return Ok(Done::success()),
-                }
-            }
+        tokio::select! {
+            done = show(args, cx, &session) => done,
+            // Ctrl-C is how following ends.
+            () = interrupts.first() => Ok(Done::success()),
         }
     })
+}
+
+async fn show(args: &Args, cx: &Context, session: &Session) -> Result<Done> {
+    let query = LogQuery { release: args.release, task: args.task.clone(), tail_lines: args.tail };
+    let mut cursor = None;
+    loop {
+        let page = session.provider.logs(&session.target, &query, cursor.as_ref()).await?;
+        let idle = page.lines.is_empty();
+        for line in page.lines {
+            cx.out.event(Event::Log {
+                written_at_unix_ms: line.at_unix_ms,
+                release: line.release.to_string(),
+                task: line.task,
+                stream: if line.stderr { "stderr" } else { "stdout" }.to_owned(),
+                text: line.text,
+            });
+        }
+        if !args.follow || !page.more || cx.out.is_closed() {
+            return Ok(Done::success());
+        }
+        cursor = Some(page.next);
+        if idle {
+            tokio::time::sleep(POLL).await;
+        }
+    }
 }

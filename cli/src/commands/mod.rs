@@ -99,6 +99,11 @@ impl Context {
         })
     }
 
+    /// Runs what deals with Ctrl-C itself.
+    pub(crate) fn attend<T>(&self, work: impl AsyncFnOnce(&Interrupts) -> Result<T>) -> Result<T> {
+        block_on(async { work(&listen(|_| {})?).await })
+    }
+
     /// Runs what changes something: the first Ctrl-C asks it to stop safely, the second leaves.
     pub(crate) fn work<T>(&self, work: impl AsyncFnOnce(&Interrupts) -> Result<T>) -> Result<T> {
         let out = self.out.clone();

@@ -128,8 +128,8 @@ impl Output {
         let line = events::Line { v: events::EVENT_FORMAT, at_unix_ms: time::now_unix_ms(), event: &event };
         let json = serde_json::to_string(&line).unwrap_or_default();
         let mut streams = self.streams();
-        // A task's own lines are kept in the task's own logs.
-        if !matches!(event, Event::Log { .. }) {
+        // A task's own lines are kept in the task's own logs, and may hold anything.
+        if !matches!(event, Event::Log { .. } | Event::Output { .. }) {
             streams.log.line(json.as_bytes());
         }
         match self.format {

@@ -4,6 +4,7 @@
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, Write},
+    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
 };
@@ -32,7 +33,7 @@ impl RunLog {
             crate::project::state_folder(project)?;
             fs::create_dir_all(&folder)?;
             let name = folder.join(format!("{run}{}", if looks { ".look.jsonl" } else { ".jsonl" }));
-            let file = OpenOptions::new().append(true).create(true).open(name)?;
+            let file = OpenOptions::new().append(true).create(true).mode(0o600).open(name)?;
             Ok(Open { file, left_bytes: FILE_BYTES_MAX })
         };
         let opened = open().ok();

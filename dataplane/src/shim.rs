@@ -168,6 +168,10 @@ fn run(folder: &Path) -> u8 {
         if write_exit(folder, &exit).is_ok() {
             return 0;
         }
+        // Somebody removed it, and with it everything that it was for.
+        if !folder.exists() {
+            return 1;
+        }
     }
     1
 }

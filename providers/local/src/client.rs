@@ -101,6 +101,14 @@ impl LocalProvider {
             if !start && is_absent(&lost) {
                 return Ok(None);
             }
+            if lost.kind() == io::ErrorKind::PermissionDenied {
+                return Err(disk(
+                    operation,
+                    paths.folder.display().to_string(),
+                    "this user may not call the agent",
+                    &lost,
+                ));
+            }
             if Instant::now() > deadline {
                 return Err(self.not_started(operation, &paths, &lost));
             }
@@ -206,7 +214,8 @@ async fn connect(folder: &Path) -> io::Result<UnixStream> {
 }
 
 fn is_absent(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused)
+    use io::ErrorKind::{ConnectionRefused, NotADirectory, NotFound};
+    matches!(error.kind(), NotFound | NotADirectory | ConnectionRefused)
 }
 
 fn name_of(call: &Call) -> &'static str {

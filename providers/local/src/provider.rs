@@ -55,7 +55,10 @@ impl LocalProvider {
     }
 
     pub(crate) fn have_seen(&self, handle: &Handle, version: u64) {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner).insert((handle.release, handle.token.clone()), version);
+        self.seen
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert((handle.release, handle.token.clone()), version);
     }
 
     pub(crate) fn odd(&self, operation: &str, answer: &Answer) -> ProviderError {

@@ -76,14 +76,19 @@ async fn a_killed_task_or_supervisor_is_replaced_and_leaves_nothing() {
     kill(project.process(WATCHDOG).unwrap());
     kill(project.process(WORKER).unwrap());
     kill(project.process(SHIM).unwrap());
-    eventually("one serves again", async || project.observe().await.releases[0].ready && project.version().await == "v1").await;
+    eventually("one serves again", async || {
+        project.observe().await.releases[0].ready && project.version().await == "v1"
+    })
+    .await;
     assert_eq!(services(&project).len(), 1);
 }
 
 /// One deploy or undo of a loop; repeated calls are what a driver does that was itself interrupted.
 async fn carry_on(project: &Project, release: u64, env: &[(&str, &str)], undo: bool) -> Phase {
     let deadline = Instant::now() + support::PATIENCE;
-    let again = |error: &dbird_core::ProviderError| assert!(error.retry && Instant::now() < deadline, "{error:?}\n{}", project.agent_log());
+    let again = |error: &dbird_core::ProviderError| {
+        assert!(error.retry && Instant::now() < deadline, "{error:?}\n{}", project.agent_log())
+    };
     let mut handle: Option<Handle> = None;
     for work in project.works(release, env) {
         loop {
@@ -125,7 +130,8 @@ async fn havoc(folder: PathBuf, mut seed: u64) {
         seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         tokio::time::sleep(Duration::from_millis(20 + (seed >> 33) % 150)).await;
         let found = support::processes(&folder);
-        let of = |word: &str| found.iter().filter(|(_, line)| line.contains(word)).map(|(pid, _)| *pid).collect::<Vec<_>>();
+        let of =
+            |word: &str| found.iter().filter(|(_, line)| line.contains(word)).map(|(pid, _)| *pid).collect::<Vec<_>>();
         let victims = match (seed >> 20) % 8 {
             0..4 => of("worker"),
             4 | 5 => of("watchdog"),

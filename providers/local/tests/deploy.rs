@@ -23,8 +23,14 @@ async fn a_stateless_service_is_replaced_without_losing_a_request() {
     let (done, failed) = load.end().await;
     assert!(failed.is_empty(), "{} of {done}: {:?}", failed.len(), &failed[..failed.len().min(5)]);
     let observed = project.observe().await;
-    assert_eq!(observed.releases.iter().map(|release| (release.id, release.weight)).collect::<Vec<_>>(), [(ReleaseId(3), 100)]);
-    eventually("only one service runs", async || project.processes().iter().filter(|(_, line)| line.contains("test-service")).count() == 1).await;
+    assert_eq!(
+        observed.releases.iter().map(|release| (release.id, release.weight)).collect::<Vec<_>>(),
+        [(ReleaseId(3), 100)]
+    );
+    eventually("only one service runs", async || {
+        project.processes().iter().filter(|(_, line)| line.contains("test-service")).count() == 1
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -37,12 +37,19 @@ async fn a_candidate_that_is_not_ready_hurts_nobody_and_is_reached_only_by_the_t
     })
     .await;
     let progress = project.until(&handle, |progress| progress.waiting_for.contains("told so")).await;
-    assert_eq!((progress.phase, progress.waiting_for.as_str()), (Phase::Working, "readiness of r2 (answers 503: told so)"));
+    assert_eq!(
+        (progress.phase, progress.waiting_for.as_str()),
+        (Phase::Working, "readiness of r2 (answers 503: told so)")
+    );
     let observed = project.observe().await;
     let task = &observed.releases[1].tasks[0];
     assert_eq!((task.state, task.detail.as_str()), (TaskState::Starting, "answers 503: told so"));
     assert!(task.pid.is_some() && task.address.is_some());
-    let refused = project.provider.steer(&project.target, &handle, &Steer::Shift { weights: Weights::all(ReleaseId(2)) }).await.unwrap_err();
+    let refused = project
+        .provider
+        .steer(&project.target, &handle, &Steer::Shift { weights: Weights::all(ReleaseId(2)) })
+        .await
+        .unwrap_err();
     assert!(refused.retry && refused.kind == ErrorKind::Conflict);
     assert_eq!(project.version().await, "v1");
     project.roll_back(&handle).await;
@@ -128,10 +135,16 @@ async fn a_swap_cuts_streams_that_do_not_end() {
 async fn a_slow_request_is_finished_before_its_release_goes() {
     let project = Project::new();
     project.deploy(1, &[("VERSION", "v1")]).await;
+    let handle = project.candidate(2, &[("VERSION", "v2")]).await;
     let port = project.port;
-    let slow = tokio::spawn(async move { get(port, "/slow?ms=800").await.unwrap() });
-    eventually("it is under way", async || project.provider.sample(&project.target, &[ReleaseId(1)], dbird_core::Window { length_ms: 60_000 }).await.is_ok()).await;
-    project.deploy(2, &[("VERSION", "v2")]).await;
+    let slow = tokio::spawn(async move { get(port, "/slow?ms=600").await.unwrap() });
+    // Answered by the same release, so the slow one has long begun.
+    for _ in 0..20 {
+        assert_eq!(project.version().await, "v1");
+    }
+    project.shift(&handle, &[(2, 100)]).await;
+    project.finish(&handle).await;
+    assert!(slow.is_finished(), "the old release was not stopped before");
     assert_eq!(slow.await.unwrap(), (200, "slow".to_owned()));
 }
 
@@ -205,7 +218,10 @@ async fn what_can_not_start_is_refused_before_anything_changes() {
     ] {
         let work = works(&project, &|body| body["image"]["digest"] = json!(image));
         let error = project.provider.apply(&project.target, &work).await.unwrap_err();
-        assert!(error.kind == kind && !error.retry && error.causes[0].contains(says) && error.hint.is_some(), "{error:?}");
+        assert!(
+            error.kind == kind && !error.retry && error.causes[0].contains(says) && error.hint.is_some(),
+            "{error:?}"
+        );
     }
     for (change, says) in [
         (&(|body: &mut serde_json::Value| body["image"] = json!(null)) as &dyn Fn(&mut serde_json::Value), "`image`"),

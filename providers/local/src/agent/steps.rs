@@ -473,7 +473,10 @@ impl Keeper {
                 return refuse(ErrorKind::Conflict, format!("{release} has failed: {why}"));
             }
             (_, stage) => {
-                return refuse(ErrorKind::Conflict, format!("{release} is {:?} and can't be steered so", stage.phase()));
+                return refuse(
+                    ErrorKind::Conflict,
+                    format!("{release} is {:?} and can't be steered so", stage.phase()),
+                );
             }
         };
         self.intend(|state| {

@@ -126,7 +126,7 @@ async fn drain(keeper: &Arc<Keeper>, from: ReleaseId) -> Instant {
         }
         keeper.front.resume();
         log(format_args!("{} requests to {from} are still in flight; trying again", streams(keeper, from)));
-        sleep(PAUSE * attempt).await;
+        sleep(PAUSE).await;
     }
     Instant::now()
 }

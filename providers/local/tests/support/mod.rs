@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 
 use dbird_core::provider::ProviderError;
 use dbird_core::{
-    Action, Digest, Handle, Observed, Phase, Progress, Provider, ReleaseId, Steer, StepId, StepKind, Target, Weights, Work,
+    Action, Digest, Handle, Observed, Phase, Progress, Provider, ReleaseId, Steer, StepId, StepKind, Target, Weights,
+    Work,
 };
 use dbird_local::{Config, LocalProvider};
 use serde_json::{Value, json};
@@ -40,7 +41,11 @@ impl Project {
         let mut config = Config::new(folder.path());
         config.agent_program = PathBuf::from(env!("CARGO_BIN_EXE_dbird-local-agent"));
         let program = format!("#!/bin/sh\nexec {} \"$@\"\n", env!("CARGO_BIN_EXE_dbird-local-test-service"));
-        let image = pack(&folder.path().join(".dbird/images"), &[("usr/bin/service", program.as_bytes(), 0o755)], &["/usr/bin/service"]);
+        let image = pack(
+            &folder.path().join(".dbird/images"),
+            &[("usr/bin/service", program.as_bytes(), 0o755)],
+            &["/usr/bin/service"],
+        );
         Project {
             provider: LocalProvider::new(config),
             target: Target { service: "bird".to_owned(), environment: "dev".to_owned() },
@@ -265,9 +270,7 @@ pub(crate) fn pack(layout: &Path, files: &[(&str, &[u8], u32)], entrypoint: &[&s
         "rootfs": {"type": "layers", "diff_ids": [Digest::of(&layer)]}
     });
     let config = config.to_string().into_bytes();
-    let described = |kind: &str, bytes: &[u8]| {
-        json!({"mediaType": format!("application/vnd.oci.image.{kind}"), "digest": Digest::of(bytes), "size": bytes.len()})
-    };
+    let described = |kind: &str, bytes: &[u8]| json!({"mediaType": format!("application/vnd.oci.image.{kind}"), "digest": Digest::of(bytes), "size": bytes.len()});
     let manifest = json!({
         "schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json",
         "config": described("config.v1+json", &config), "layers": [described("layer.v1.tar", &layer)]

@@ -1,7 +1,11 @@
 //! A service whose behaviour its environment sets, for the tests of the agent: it can be late, never ready, die, stop
 //! slowly, or insist on having its store alone. With arguments it is a one-off command instead.
 
-#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test program: what it can't do it should die of, and say")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test program: what it can't do it should die of, and say"
+)]
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
@@ -135,7 +139,9 @@ async fn answer(service: &Service, stream: &mut TcpStream, path: &str) -> std::i
     let (status, body) = match path.split('?').next().unwrap_or("/") {
         "/healthz" if ms("SICK_AFTER_MS").is_some_and(|after| age > after) => ("500 X", "{}".to_owned()),
         "/healthz" => ("200 OK", "{}".to_owned()),
-        "/readyz" if var("NEVER_READY").is_some() => ("503 X", r#"{"status":"not_ready","reason":"told so"}"#.to_owned()),
+        "/readyz" if var("NEVER_READY").is_some() => {
+            ("503 X", r#"{"status":"not_ready","reason":"told so"}"#.to_owned())
+        }
         "/readyz" if !store => ("503 X", r#"{"status":"not_ready","waiting_for":"store"}"#.to_owned()),
         "/readyz" => ("200 OK", r#"{"status":"ready","storage_mode":"file"}"#.to_owned()),
         "/slow" => {
@@ -143,7 +149,9 @@ async fn answer(service: &Service, stream: &mut TcpStream, path: &str) -> std::i
             ("200 OK", "slow".to_owned())
         }
         "/stream" => {
-            stream.write_all(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\ncontent-type: text/event-stream\r\n\r\n").await?;
+            stream
+                .write_all(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\ncontent-type: text/event-stream\r\n\r\n")
+                .await?;
             loop {
                 stream.write_all(b"6\r\ndata\n\n\r\n").await?;
                 sleep(Duration::from_millis(20)).await;
@@ -158,6 +166,7 @@ async fn answer(service: &Service, stream: &mut TcpStream, path: &str) -> std::i
         }
         _ => ("200 OK", format!("{} {}", var("VERSION").unwrap_or_default(), std::process::id())),
     };
-    let text = format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\ncontent-type: application/json\r\n\r\n{body}", body.len());
+    let text =
+        format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\ncontent-type: application/json\r\n\r\n{body}", body.len());
     stream.write_all(text.as_bytes()).await
 }

@@ -305,6 +305,7 @@ impl Worker {
         self.status.send_modify(|status| {
             status.state = State::Starting;
             status.detail = "starting".to_owned();
+            status.hopeless = None;
             status.task = Some(id);
             status.address = address;
         });

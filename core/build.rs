@@ -5,7 +5,8 @@
 use std::path::PathBuf;
 
 fn main() {
-    let beside = || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared"));
+    // Asked when it runs, not when it is compiled: a target folder may be shared by several checkouts.
+    let beside = || PathBuf::from(std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_default()).join("../../shared");
     let shared = std::env::var_os("DBIRD_SHARED").map_or_else(beside, PathBuf::from);
     let environments = shared.join("environments");
     println!("cargo:rerun-if-env-changed=DBIRD_SHARED");

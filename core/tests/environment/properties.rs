@@ -55,7 +55,7 @@ fn file() -> impl Strategy<Value = EnvFile> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 96, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn no_text_panics(base in text(), overlay in text(), key in "[a-z.\"'=#\\[\\]]{0,12}", value in ".{0,12}") {

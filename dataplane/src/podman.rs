@@ -10,6 +10,9 @@ use crate::runtime::{Recipe, RuntimeError};
 use crate::secret::Secret;
 use crate::shim::{DEFAULT_PATH, Launch};
 
+/// The folder of the layout that podman reads an image from.
+const LAYOUT: &str = "dbird-import";
+
 /// Where podman is, if it is installed.
 pub fn program() -> Option<PathBuf> {
     on_path("podman")
@@ -34,14 +37,15 @@ pub fn load(image: &Unpacked) -> Result<String, RuntimeError> {
     let program = installed()?;
     let hex = image.digest.trim_start_matches("sha256:");
     let name = format!("localhost/dbird/{hex}:latest");
-    if call(&program, &["image", "exists", &name]).is_ok() {
+    if call(&program, Path::new("/"), &["image", "exists", &name]).is_ok() {
         return Ok(name);
     }
-    // A layout with this one image in it, its blobs borrowed from the store; podman calls the image by the folder's name.
+    // A layout with this one image in it, its blobs borrowed from the store. Podman makes a name of the path that it is
+    // given, and refuses many paths as names: so it is given a short one, relative to where it is called.
     let refused = |what: &str, error: std::io::Error| {
         RuntimeError::Podman(format!("can't {what} an image layout for podman: {error}"))
     };
-    let layout = image.rootfs.with_file_name(format!("podman.{}", std::process::id()));
+    let layout = image.rootfs.with_file_name(LAYOUT);
     let made = fs::create_dir_all(&layout)
         .and_then(|()| fs::metadata(image.store.join("blobs/sha256").join(hex)))
         .and_then(|manifest| {
@@ -57,18 +61,18 @@ pub fn load(image: &Unpacked) -> Result<String, RuntimeError> {
         })
         .map_err(|error| refused("make", error));
     let pulled = made.and_then(|()| {
-        let id = call(&program, &["pull", "--quiet", &format!("oci:{}", layout.display())])?;
-        call(&program, &["tag", id.trim(), &name])
+        let id = call(&program, layout.parent().unwrap_or(&layout), &["pull", "--quiet", &format!("oci:{LAYOUT}")])?;
+        call(&program, Path::new("/"), &["tag", id.trim(), &name])
     });
     // It holds nothing but links.
     let _ = crate::files::remove_folder(&layout);
     pulled.map(|_| name)
 }
 
-fn call(program: &Path, args: &[&str]) -> Result<String, RuntimeError> {
+fn call(program: &Path, folder: &Path, args: &[&str]) -> Result<String, RuntimeError> {
     let failed = |why: String| RuntimeError::Podman(format!("`podman {}` failed: {why}", args.join(" ")));
     let output =
-        Command::new(program).args(args).stdin(Stdio::null()).output().map_err(|error| failed(error.to_string()))?;
+        Command::new(program).args(args).current_dir(folder).stdin(Stdio::null()).output().map_err(|error| failed(error.to_string()))?;
     if output.status.success() {
         return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }

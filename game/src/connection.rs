@@ -29,7 +29,7 @@ use crate::settings::Limits;
 use crate::telemetry::LOGS;
 
 /// Largest request head.
-const HEAD_BYTES_MAX: usize = 64 * 1024;
+const HEAD_BYTES_MAX: usize = 32 * 1024;
 /// How much of a refused body is still read so that the client gets to see the refusal.
 const LINGER_BYTES_MAX: usize = 1024 * 1024;
 const LINGER: Duration = Duration::from_secs(1);
@@ -54,7 +54,8 @@ pub(crate) async fn serve(stream: TcpStream, router: Router, game: Game) {
     let watched = Watched { stream, pulse: pulse.clone(), game: game.clone(), refusal: None };
     let mut connection = http1::Builder::new()
         .half_close(true)
-        .max_buf_size(HEAD_BYTES_MAX)
+        .max_buf_size(2 * HEAD_BYTES_MAX)
+        .max_header_size(HEAD_BYTES_MAX)
         .serve_connection(TokioIo::new(watched), service);
     let limits = &game.settings().limits;
     let mut life = game.life().watch();
@@ -222,7 +223,6 @@ impl Watched {
             self.game.metrics().refused(Refused::Malformed);
             self.pulse.unread.store(true, Ordering::Relaxed);
             let message = match status {
-                StatusCode::URI_TOO_LONG => "the request's path is too long",
                 StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => "the request's head is too large",
                 _ => "this is not a valid HTTP request",
             };

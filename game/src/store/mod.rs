@@ -2,11 +2,13 @@
 //! front of it, and what readers see. Which engine there is, is decided by the settings alone.
 
 mod answers;
+mod gathering;
 mod memory;
 mod schema;
 mod sqlite;
 #[cfg(test)]
 mod tests;
+mod top_index;
 mod writer;
 
 use std::fmt;

@@ -82,10 +82,8 @@ pub(crate) fn prepare(connection: &Connection) -> Result<TimeStyle, SchemaError>
         )));
     }
     // Partial, because rows of an older database have no identity and need no place in it.
-    connection.execute_batch(
-        "CREATE UNIQUE INDEX IF NOT EXISTS scores_run_id ON scores(run_id) WHERE run_id IS NOT NULL;
-         CREATE INDEX IF NOT EXISTS scores_top ON scores(score DESC, created_at ASC);",
-    )?;
+    connection
+        .execute_batch("CREATE UNIQUE INDEX IF NOT EXISTS scores_run_id ON scores(run_id) WHERE run_id IS NOT NULL")?;
     let created_at = columns.iter().find(|column| column.name == "created_at");
     time_style(connection, created_at)
 }

@@ -10,8 +10,9 @@ use rusqlite::types::{Value, ValueRef};
 use rusqlite::{CachedStatement, Connection, ErrorCode, OpenFlags, params};
 
 use super::schema::{self, SchemaError, TimeStyle};
+use super::top_index::TopIndex;
 use super::{Engine, EngineError, Kept, NewScore, OpenError, Opener};
-use crate::board::{BOARD_LEN, Entry};
+use crate::board::Entry;
 use crate::clock;
 use crate::run_ids::RunIds;
 use crate::score::{RunId, Score, player_name};
@@ -52,16 +53,16 @@ impl Opener for SqliteOpener {
         }
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(&self.path, flags).map_err(|error| self.sort(&error))?;
-        let time_style = self.take(&connection, folder)?;
+        let (time_style, top_index) = self.take(&connection, folder)?;
         let identity = identity(&self.path).map_err(|error| self.unusable(error))?;
         let path = self.path.clone();
-        Ok(Box::new(Sqlite { connection, path, identity, time_style, run_ids: RunIds::default() }))
+        Ok(Box::new(Sqlite { connection, path, identity, time_style, top_index, run_ids: RunIds::default() }))
     }
 }
 
 impl SqliteOpener {
     /// Takes the exclusive lock, which is then held until the connection closes, and prepares the tables.
-    fn take(&self, connection: &Connection, folder: &Path) -> Result<TimeStyle, OpenError> {
+    fn take(&self, connection: &Connection, folder: &Path) -> Result<(TimeStyle, TopIndex), OpenError> {
         let sort = |error: rusqlite::Error| self.sort(&error);
         connection.busy_timeout(Duration::ZERO).map_err(sort)?;
         // Before the first access in WAL mode: then the log's index is in our own memory instead of a shared file.
@@ -81,9 +82,10 @@ impl SqliteOpener {
             Err(SchemaError::Sqlite(error)) => return Err(sort(error)),
             Err(SchemaError::Unfit(why)) => return Err(self.unusable(why)),
         };
+        let top_index = TopIndex::prepare(connection).map_err(sort)?;
         connection.execute_batch("COMMIT").map_err(sort)?;
         connection.set_prepared_statement_cache_capacity(8);
-        Ok(time_style)
+        Ok((time_style, top_index))
     }
 }
 
@@ -98,6 +100,7 @@ struct Sqlite {
     path: PathBuf,
     identity: (u64, u64),
     time_style: TimeStyle,
+    top_index: TopIndex,
     run_ids: RunIds,
 }
 
@@ -106,10 +109,6 @@ const INSERT: &str = "INSERT INTO scores (player, score, created_at, run_id) VAL
 /// No client can choose it: it has characters that run identities don't.
 const PROBE_RUN: &str = "(probe)";
 const BY_RUN: &str = "SELECT player, score, created_at FROM scores WHERE run_id = ?1";
-/// The range leaves out what is no number: SQLite sorts text above every one.
-const TOP: &str = "SELECT player, score, created_at FROM scores WHERE score BETWEEN 0 AND 1.7976931348623157e308
-    ORDER BY score DESC, created_at ASC, rowid ASC LIMIT ?1";
-
 impl Sqlite {
     /// A deleted or replaced file would take writes that nobody will ever find.
     fn still_there(&mut self) -> Result<(), EngineError> {
@@ -195,8 +194,8 @@ fn insert_one(
     insert.execute(params![entry.player, score, created_at, run_id.as_str()]).map(|rows| rows > 0)
 }
 
-/// Reads a row whatever an older server put there; `None` if it has no score that makes sense.
-fn read_entry(row: &rusqlite::Row<'_>) -> Result<Option<Entry>, rusqlite::Error> {
+/// Reads player, score and time of a row, whatever an older server put there; `None` if it has no score that makes sense.
+pub(super) fn read_entry(row: &rusqlite::Row<'_>) -> Result<Option<Entry>, rusqlite::Error> {
     let player = match row.get_ref(0)? {
         ValueRef::Text(text) => player_name(&String::from_utf8_lossy(text)),
         _ => player_name(""),
@@ -225,22 +224,28 @@ impl Engine for Sqlite {
     }
 
     fn top(&mut self) -> Result<Vec<Entry>, EngineError> {
-        let read = || -> Result<Vec<Entry>, rusqlite::Error> {
-            let mut statement = self.connection.prepare(TOP)?;
-            let rows = statement.query_map([i64::try_from(BOARD_LEN).unwrap_or(i64::MAX)], read_entry)?;
-            rows.filter_map(Result::transpose).collect()
-        };
-        read().map_err(|error| self.fault(&error))
+        self.top_index.read(&self.connection).map_err(|error| self.fault(&error))
     }
 
     fn store(&mut self, batch: &[NewScore], now_ms: i64) -> Result<Vec<Kept>, EngineError> {
-        match self.in_transaction(|this| this.insert_all(batch, now_ms)) {
+        let kept = match self.in_transaction(|this| this.insert_all(batch, now_ms)) {
             // Much of what fills the disk may be our own log.
             Err(fault) if !fault.lost && self.checkpoint().is_ok() => {
-                self.in_transaction(|this| this.insert_all(batch, now_ms))
+                self.in_transaction(|this| this.insert_all(batch, now_ms))?
             }
-            outcome => outcome,
+            outcome => outcome?,
+        };
+        for kept in kept.iter().filter(|kept| !kept.repeated) {
+            self.top_index.added(kept.entry.score);
         }
+        if self.top_index.is_outgrown() {
+            // The batch is durable whatever comes of this; where the disk has trouble, the next batch meets it too.
+            match self.in_transaction(|this| this.top_index.make(&this.connection)) {
+                Ok(made) => self.top_index = made,
+                Err(_) => self.top_index.postpone(),
+            }
+        }
+        Ok(kept)
     }
 
     fn probe(&mut self) -> Result<(), EngineError> {

@@ -9,13 +9,14 @@ use tokio::sync::oneshot;
 use tracing::{error, info, warn};
 
 use super::answers::Answers;
+use super::gathering::Gathering;
 use super::{Answer, Condition, Engine, Kept, MemoryOpener, Message, NewScore, OpenError, Opener, Refusal, View};
 use crate::board::Board;
 use crate::clock;
 use crate::metrics::Metrics;
 
 /// Most scores in one commit.
-const BATCH_SCORES_MAX: usize = 256;
+pub(super) const BATCH_SCORES_MAX: u16 = 256;
 /// The contract's pace while another process holds the store.
 const HELD_RETRY: Duration = Duration::from_millis(10);
 const UNUSABLE_RETRY: Duration = Duration::from_secs(1);
@@ -34,6 +35,7 @@ pub(crate) struct Writer {
     board: Board,
     /// Failures since the last durable write.
     failures: u32,
+    gathering: Gathering,
 }
 
 type Reply = oneshot::Sender<Result<Answer, Refusal>>;
@@ -62,7 +64,17 @@ impl Writer {
         fallback_to_memory: bool,
     ) -> Self {
         let (answers, board) = (Answers::default(), Board::default());
-        Self { opener, inbox, view, metrics, fallback_to_memory, answers, board, failures: 0 }
+        Self {
+            opener,
+            inbox,
+            view,
+            metrics,
+            fallback_to_memory,
+            answers,
+            board,
+            failures: 0,
+            gathering: Gathering::default(),
+        }
     }
 
     pub(crate) fn run(mut self) {
@@ -160,7 +172,7 @@ impl Writer {
     }
 
     fn serve(&mut self, engine: &mut dyn Engine) -> End {
-        let mut batch: Vec<(NewScore, Reply)> = Vec::with_capacity(BATCH_SCORES_MAX);
+        let mut batch: Vec<(NewScore, Reply)> = Vec::with_capacity(BATCH_SCORES_MAX.into());
         loop {
             let mut oldest = None;
             let mut close = false;
@@ -168,7 +180,8 @@ impl Writer {
                 Ok(Message::Score { score, arrived, reply }) => {
                     oldest = Some(arrived);
                     batch.push((score, reply));
-                    while batch.len() < BATCH_SCORES_MAX && !close {
+                    self.gathering.wait(&self.metrics.queue_depth);
+                    while batch.len() < usize::from(BATCH_SCORES_MAX) && !close {
                         match self.inbox.try_recv() {
                             Ok(Message::Score { score, reply, .. }) => batch.push((score, reply)),
                             Ok(Message::Close) => close = true,
@@ -229,7 +242,9 @@ impl Writer {
         let started = Instant::now();
         let kept = engine.store(&scores, clock::now_ms());
         let now = Instant::now();
-        self.metrics.commit_seconds.observe((now - started).as_secs_f64());
+        let took = now - started;
+        self.metrics.commit_seconds.observe(took.as_secs_f64());
+        self.gathering.committed(scores.len(), self.metrics.queue_depth.get(), took);
         let kept = match kept {
             Ok(kept) => kept,
             Err(fault) => {

@@ -16,6 +16,12 @@ pub(crate) fn run(args: &Args) -> Outcome {
         skipped.push("tests against the reference documents ignored: no folder `shared` beside the checkout".into());
     }
     setup::run(&mut setup::command("cargo", &["test", "--workspace", "--locked"]))?;
+    if setup::has("podman") {
+        setup::run(&mut setup::command(
+            "cargo",
+            &["test", "--workspace", "--locked", "--test", "podman", "--", "--ignored"],
+        ))?;
+    }
     if setup::has("node") {
         setup::run(&mut setup::command("node", &["--test", "game/web/"]))?;
     }

@@ -58,10 +58,13 @@ fn serve(listen: &str, backends: &[&str]) -> Result<(), Box<dyn Error>> {
     })
 }
 
-/// Answers everything with one small JSON body, on a thread per core.
+/// Answers `/bytes/N` with so many bytes and everything else with one small JSON body, on a thread per core.
 fn backend(listen: SocketAddr) -> Result<(), Box<dyn Error>> {
-    async fn answer(_: Request<Incoming>) -> Result<Response<Full<Bytes>>, std::convert::Infallible> {
-        let body = Bytes::from_static(br#"{"scores":[{"name":"bird","score":7},{"name":"drafty","score":5}]}"#);
+    async fn answer(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, std::convert::Infallible> {
+        const SMALL: &[u8] = br#"{"scores":[{"name":"bird","score":7},{"name":"drafty","score":5}]}"#;
+        static LARGE: [u8; 16 << 20] = [b'x'; 16 << 20];
+        let size = request.uri().path().strip_prefix("/bytes/").and_then(|size| size.parse::<usize>().ok());
+        let body = Bytes::from_static(size.map_or(SMALL, |size| &LARGE[..size.min(LARGE.len())]));
         let mut response = Response::new(Full::new(body));
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         Ok(response)

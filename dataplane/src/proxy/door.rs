@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, mpsc as sync_mpsc};
 use std::time::{Duration, Instant};
 
@@ -12,6 +12,10 @@ use tokio::sync::{mpsc, oneshot};
 use super::limits::Limits;
 use super::route::Route;
 use super::worker::{self, Command, Shared};
+
+/// Connections that wait to be accepted; the kernel may have a lower bound of its own. The standard library asks for 128,
+/// and drops what a burst has beyond that for a second.
+const BACKLOG: i32 = 4096;
 
 /// A listening address with its own [`Route`] and its own threads. Dropping it closes everything at once.
 #[derive(Debug)]
@@ -30,6 +34,8 @@ impl Door {
     pub fn start(listener: TcpListener, route: Arc<Route>, limits: Limits) -> io::Result<Self> {
         limits.check()?;
         listener.set_nonblocking(true)?;
+        // On a socket that listens already this only changes the length of its queue.
+        rustix::net::listen(&listener, BACKLOG)?;
         let local = listener.local_addr()?;
         let count = limits.worker_count();
         let (commands, inboxes): (Vec<_>, Vec<_>) = (0..count).map(|_| mpsc::unbounded_channel()).unzip();
@@ -73,7 +79,7 @@ impl Door {
     /// Open client connections, upgraded ones included.
     #[must_use]
     pub fn connections(&self) -> usize {
-        self.shared.open.iter().map(|open| open.load(std::sync::atomic::Ordering::Relaxed)).sum()
+        self.shared.open.iter().map(|open| open.load(Relaxed)).sum()
     }
 
     /// Accepts no more, lets requests in flight end, and closes each connection after its next answer, or idle ones

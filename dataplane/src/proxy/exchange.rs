@@ -22,7 +22,7 @@ use super::body::{Gate, RelayBody, Upload, UploadBody};
 use super::headers::{self, Found, Wishes};
 use super::hold::{Place, Queued};
 use super::link::{Link, Phase};
-use super::pool::{Lane, Target};
+use super::pool::{Lane, Opening, Target};
 use super::route::Route;
 use super::tunnel::Tunnel;
 use super::upstream::{Broken, Upstream};
@@ -154,10 +154,10 @@ async fn forward(visit: &mut Visit, errand: &mut Errand) -> Result<Answered, Ref
         visit.enter(lane);
         // The second try gets a connection of its own, so that it can't fail for the same reason.
         let pooled = if second { None } else { target.take() };
-        let upstream = match pooled {
-            Some(upstream) => upstream,
+        let (upstream, opening) = match pooled {
+            Some(upstream) => (upstream, None),
             None => match Box::pin(open(&visit.worker, &target, !second)).await {
-                Ok(upstream) => upstream,
+                Ok(opened) => opened,
                 Err(refusal) if second || refusal == EXHAUSTED => return Err(refusal),
                 Err(_) => {
                     again(visit);
@@ -170,6 +170,7 @@ async fn forward(visit: &mut Visit, errand: &mut Errand) -> Result<Answered, Ref
         let Some(request) = errand.take(&target, second, &visit.link) else { return Err(CLOSED) };
         visit.link.allow(errand.span_ms);
         let result = upstream.exchange(request, careful, &visit.link).await;
+        drop(opening);
         visit.link.pause();
         match result {
             Ok((response, upstream)) => return Ok(Answered { response, upstream, target }),
@@ -231,12 +232,17 @@ async fn wait(visit: &mut Visit, patience: &mut Option<Instant>) -> Result<Rc<La
 }
 
 /// Opens a connection, unless one got free while this waited for its turn.
-async fn open(worker: &Worker, target: &Target, pooled: bool) -> Result<Box<Upstream>, Refusal> {
-    let _turn = target.opening().await;
+async fn open(worker: &Worker, target: &Target, pooled: bool) -> Result<(Box<Upstream>, Option<Opening>), Refusal> {
+    let turn = tokio::time::timeout(worker.limits.response_head, target.opening()).await;
+    let Ok(Some(opening)) = turn else { return Err(CONNECT_LATE) };
     if let Some(upstream) = pooled.then(|| target.take()).flatten() {
-        return Ok(upstream);
+        return Ok((upstream, None));
     }
     let opened = Upstream::open(target.address(), &worker.client, target.epoch(), worker.limits.connect).await;
+    let opened = opened.map(|upstream| {
+        opening.settle();
+        (upstream, Some(opening))
+    });
     opened.map_err(|error| {
         if let Some(Errno::MFILE | Errno::NFILE | Errno::ADDRNOTAVAIL | Errno::NOBUFS | Errno::NOMEM) =
             Errno::from_io_error(&error)

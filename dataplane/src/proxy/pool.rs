@@ -1,7 +1,7 @@
 //! One thread's connections to one backend. It decides which idle one is used next and which is too old; it never opens
 //! one.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -9,7 +9,9 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use http::HeaderValue;
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::task::spawn_local;
+use tokio::time::sleep;
 
 use super::clock::millis;
 use super::release::Release;
@@ -17,9 +19,8 @@ use super::table::{Backend, Plan};
 use super::upstream::Upstream;
 use super::worker::Worker;
 
-/// Connections to one backend that are opened at once. Many held requests that go on together would otherwise be more
-/// than a backend's listener has room for, and a connection it drops is tried again only after a second.
-const OPENING_MAX: usize = 32;
+/// How long a new connection that does not answer keeps its place among those.
+const SETTLE: Duration = Duration::from_millis(50);
 
 /// A backend and the idle connections to it.
 pub(super) struct Target {
@@ -29,8 +30,6 @@ pub(super) struct Target {
     pub(super) host: HeaderValue,
     #[expect(clippy::vec_box, reason = "one goes in and out for each request, and it is large")]
     idle: RefCell<Vec<Box<Upstream>>>,
-    /// Places for connections that are being opened.
-    opening: Semaphore,
 }
 
 impl Target {
@@ -41,7 +40,6 @@ impl Target {
             release: Arc::clone(release),
             host: host.unwrap_or(HeaderValue::from_static("localhost")),
             idle: RefCell::default(),
-            opening: Semaphore::new(OPENING_MAX),
         })
     }
 
@@ -66,10 +64,11 @@ impl Target {
         None
     }
 
-    /// Waits for a place to open a connection in.
-    pub(super) async fn opening(&self) -> Option<SemaphorePermit<'_>> {
+    /// Waits for a place to open a connection in; many held requests that go on together must not overrun a backend.
+    pub(super) async fn opening(&self) -> Option<Opening> {
         // An error is a closed semaphore, and this one never is.
-        self.opening.acquire().await.ok()
+        let place = Arc::clone(&self.backend.opening).acquire_owned().await.ok()?;
+        Some(Opening(Rc::new(Cell::new(Some(place)))))
     }
 
     pub(super) fn put(&self, mut upstream: Box<Upstream>, worker: &Worker) {
@@ -102,6 +101,26 @@ impl Target {
             idle.shrink_to_fit();
         }
         !idle.is_empty()
+    }
+}
+
+/// A new connection's place, given back at its first answer or after a while.
+pub(super) struct Opening(Rc<Cell<Option<OwnedSemaphorePermit>>>);
+
+impl Opening {
+    /// The connection is open: from now on its place is kept for a while only.
+    pub(super) fn settle(&self) {
+        let place = Rc::clone(&self.0);
+        spawn_local(async move {
+            sleep(SETTLE).await;
+            drop(place.take());
+        });
+    }
+}
+
+impl Drop for Opening {
+    fn drop(&mut self) {
+        drop(self.0.take());
     }
 }
 

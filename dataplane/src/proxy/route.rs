@@ -193,7 +193,7 @@ impl Inside {
             return Arc::clone(known);
         }
         self.next_backend += 1;
-        Arc::new(Backend { id: self.next_backend, address, paused_until_ms: AtomicU64::new(0) })
+        Backend::new(self.next_backend, address)
     }
 
     fn prune(&mut self) {

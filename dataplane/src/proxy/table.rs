@@ -5,10 +5,16 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
+use tokio::sync::Semaphore;
+
 use super::release::Release;
 
 /// Largest weight of a share.
 const WEIGHT_MAX: u32 = 100;
+
+/// Connections to one backend that are being opened or have not answered yet. A listener has room for 128 at least (what
+/// Rust's and many others' ask for); one more is dropped without a word, and the next attempt comes only after a second.
+const OPENING_MAX: usize = 64;
 
 /// A release's part of the traffic.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,6 +34,15 @@ pub(super) struct Backend {
     pub(super) address: SocketAddr,
     /// On the process's clock, see [`Clock`](super::clock::Clock).
     pub(super) paused_until_ms: AtomicU64,
+    /// Places for new connections.
+    pub(super) opening: Arc<Semaphore>,
+}
+
+impl Backend {
+    pub(super) fn new(id: u64, address: SocketAddr) -> Arc<Self> {
+        let opening = Arc::new(Semaphore::new(OPENING_MAX));
+        Arc::new(Self { id, address, paused_until_ms: AtomicU64::new(0), opening })
+    }
 }
 
 /// One release within a plan.
@@ -156,10 +171,7 @@ mod tests {
 
     #[test]
     fn backends_take_turns_and_paused_ones_are_passed_over() {
-        let backend = |id| {
-            let address = SocketAddr::from(([127, 0, 0, 1], 1));
-            Arc::new(Backend { id, address, paused_until_ms: AtomicU64::new(0) })
-        };
+        let backend = |id| Backend::new(id, SocketAddr::from(([127, 0, 0, 1], 1)));
         let portion = Portion::new(Release::new("a"), (0..3).map(backend).collect(), 1);
         let turns = |paused: &[u64]| (0..6).map(|_| portion.turn(|b| paused.contains(&b.id))).collect::<Vec<_>>();
         assert_eq!(turns(&[]), [0, 1, 2, 0, 1, 2]);

@@ -9,6 +9,8 @@ use tokio::task::JoinSet;
 
 use crate::support::{Act, Backend, Client, PATIENCE, Script, door_to, eventually, share};
 
+const SOON: Duration = Duration::from_millis(50);
+
 #[tokio::test]
 async fn what_is_in_flight_ends_and_idle_connections_close() {
     let (go, gate) = tokio::sync::watch::channel(false);
@@ -20,8 +22,7 @@ async fn what_is_in_flight_ends_and_idle_connections_close() {
         }
     })
     .await;
-    let (door, route) =
-        door_to(&[backend.address], Limits { farewell: Duration::from_millis(50), ..Limits::default() });
+    let (door, route) = door_to(&[backend.address], Limits { farewell: SOON, linger: SOON, ..Limits::default() });
     let address = door.local_addr();
     let mut busy = Client::connect(address).await;
     busy.send("GET / HTTP/1.1\r\nhost: b\r\n\r\n").await;

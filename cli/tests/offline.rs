@@ -238,10 +238,13 @@ fn a_project_is_found_from_below_and_logs_its_runs_quietly() {
     fs::create_dir_all(project.path().join("a/b")).unwrap();
     let ended = Ended::of(project.command(&["validate"]).current_dir(project.path().join("a/b")).output().unwrap());
     assert_eq!(ended.code, 0, "{ended}");
+    assert!(!project.path().join(".dbird").exists(), "who only looks leaves nothing in a new project");
+    assert_eq!(project.run(&["deploy", "--image", &format!("sha256:{}", "0".repeat(64))]).code, 2);
     let logs = || fs::read_dir(project.path().join(".dbird/logs")).unwrap().count();
     assert_eq!(logs(), 1);
+    project.ok(&["validate"]);
     project.ok(&["explain"]);
-    assert_eq!(logs(), 1, "what needs no project leaves nothing in it");
+    assert_eq!(logs(), 2, "what needs no project leaves nothing in it");
     assert_eq!(fs::read_to_string(project.path().join(".dbird/.gitignore")).unwrap().lines().last(), Some("*"));
     // A log that can't be written is no reason to fail.
     fs::remove_dir_all(project.path().join(".dbird")).unwrap();

@@ -225,10 +225,8 @@ fn agent(status: Option<AgentStatus>) -> Found {
             "the next `dbird deploy` replaces it, without closing its doors",
         );
     }
-    match status.notes.first() {
-        Some(note) => ng(note.clone(), format!("its log says more: {}", status.log.display())),
-        None => ok(text),
-    }
+    // What it has recovered from is worth knowing and nothing to act on.
+    ok([vec![text], status.notes].concat().join("; "))
 }
 
 /// A port is good if it is free, or if it is held by this environment's own agent.

@@ -107,7 +107,8 @@ fn answers(args: &Args, found: Answers, cx: &Context) -> Result<Answers> {
                 .ok_or_else(|| Failure::usage("a port is a number from 1 to 65535"))?
         }
     };
-    let command = given(&args.build, "Command that builds it (empty: none)", Some(found.command.join(" ")));
+    let usual = Some(found.command.join(" ")).filter(|c| !c.is_empty()).unwrap_or_else(|| "none".to_owned());
+    let command = given(&args.build, "Command that builds it, or none", Some(usual)).filter(|c| c != "none");
     let command = command.unwrap_or_default().split_whitespace().map(str::to_owned).collect();
     let (folder, entrypoint) = match (&args.folder, args.entrypoint.is_empty()) {
         (Some(folder), _) => (Some(folder.clone()), args.entrypoint.clone()),

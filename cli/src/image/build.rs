@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::{process::Command, sync::mpsc};
 
 use super::ImageError;
@@ -38,7 +39,8 @@ pub(crate) async fn run(
     // Both streams through one pipe, or their lines would change places.
     let (reader, writer) = io::pipe().map_err(missing)?;
     let mut child = Command::new(program);
-    child.args(arguments).current_dir(project).stdin(Stdio::null()).kill_on_drop(true);
+    // A group of its own, so that it can be stopped with everything that it has started.
+    child.args(arguments).current_dir(project).stdin(Stdio::null()).process_group(0).kill_on_drop(true);
     child.stdout(writer.try_clone().map_err(missing)?).stderr(writer);
     let mut running = child.spawn().map_err(missing)?;
     // The command's copy of the writing end has to go, or the pipe never ends.
@@ -74,13 +76,14 @@ pub(crate) async fn run(
     Err(ImageError::CommandFailed { command: text, status: status.to_string(), lines: last.into() })
 }
 
-/// Lets the command end by itself: the terminal has interrupted it too.
+/// Asks the command and everything that it has started to end, and kills what does not.
 async fn stop(running: &mut tokio::process::Child) {
-    if let Some(pid) = running.id().and_then(|id| rustix::process::Pid::from_raw(id.cast_signed())) {
-        let _ = rustix::process::kill_process(pid, rustix::process::Signal::INT);
-    }
+    let group = running.id().and_then(|id| Pid::from_raw(id.cast_signed()));
+    let tell = |signal| group.map(|group| kill_process_group(group, signal));
+    let _ = tell(Signal::INT);
     if tokio::time::timeout(STOP_GRACE, running.wait()).await.is_err() {
-        let _ = running.kill().await;
+        let _ = tell(Signal::KILL);
+        let _ = running.wait().await;
     }
 }
 

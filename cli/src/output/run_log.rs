@@ -26,8 +26,12 @@ struct Open {
 }
 
 impl RunLog {
-    /// Opens the log of a run below the project's `.dbird`. `looks` says that the command changes nothing.
+    /// Opens the log of a run below the project's `.dbird`. `looks` says that the command changes nothing: it leaves nothing
+    /// in a project in which nothing was deployed yet.
     pub(crate) fn open(project: &Path, run: &str, looks: bool) -> Self {
+        if looks && !project.join(".dbird").is_dir() {
+            return RunLog::default();
+        }
         let folder = project.join(".dbird").join("logs");
         let open = || -> io::Result<Open> {
             crate::project::state_folder(project)?;

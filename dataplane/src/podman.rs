@@ -71,8 +71,12 @@ pub fn load(image: &Unpacked) -> Result<String, RuntimeError> {
 
 fn call(program: &Path, folder: &Path, args: &[&str]) -> Result<String, RuntimeError> {
     let failed = |why: String| RuntimeError::Podman(format!("`podman {}` failed: {why}", args.join(" ")));
-    let output =
-        Command::new(program).args(args).current_dir(folder).stdin(Stdio::null()).output().map_err(|error| failed(error.to_string()))?;
+    let output = Command::new(program)
+        .args(args)
+        .current_dir(folder)
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|error| failed(error.to_string()))?;
     if output.status.success() {
         return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }

@@ -116,13 +116,19 @@ fn layers_are_put_on_each_other() {
         (vec![vec![File("a/b", "1")], vec![File(".wh.a", "")]], vec![]),
         // What an opaque folder's own layer brings stays, wherever it stands in the archive.
         (
-            vec![vec![File("a/b", "1"), File("a/s/t", "2")], vec![File("a/s/u", "4"), File("a/.wh..wh..opq", ""), File("a/c", "3")]],
+            vec![
+                vec![File("a/b", "1"), File("a/s/t", "2")],
+                vec![File("a/s/u", "4"), File("a/.wh..wh..opq", ""), File("a/c", "3")],
+            ],
             vec!["a/", "a/c: 3", "a/s/", "a/s/u: 4"],
         ),
         (vec![vec![File("a", "1")], vec![Folder("a"), File("a/b", "2")]], vec!["a/", "a/b: 2"]),
         (vec![vec![File("a/b", "1")], vec![File("a", "2")]], vec!["a: 2"]),
         (vec![vec![File("a", "1"), Hardlink("b", "a"), Hardlink("c", "/a")]], vec!["a: 1", "b: 1", "c: 1"]),
-        (vec![vec![File("usr/lib/x", "1"), Symlink("lib", "usr/lib")], vec![File("lib/y", "2")]], vec!["lib -> usr/lib", "usr/", "usr/lib/", "usr/lib/x: 1", "usr/lib/y: 2"]),
+        (
+            vec![vec![File("usr/lib/x", "1"), Symlink("lib", "usr/lib")], vec![File("lib/y", "2")]],
+            vec!["lib -> usr/lib", "usr/", "usr/lib/", "usr/lib/x: 1", "usr/lib/y: 2"],
+        ),
         (vec![vec![Symlink("a", "/etc/passwd")], vec![File("a", "own")]], vec!["a: own"]),
         (vec![vec![Device("dev/null"), File("a", "1")]], vec!["a: 1", "dev/"]),
     ] {
@@ -131,7 +137,10 @@ fn layers_are_put_on_each_other() {
         let digest = pack(&store, &layers.iter().map(|entries| layer(entries)).collect::<Vec<_>>());
         let unpacked = image::unpack(&store, &digest, &images).unwrap();
         assert_eq!(listed(&unpacked.rootfs), expected);
-        assert_eq!((unpacked.config.argv(), unpacked.config.var("A"), unpacked.config.working_dir.as_str()), (vec!["/bin/a".to_owned(), "b".to_owned()], Some("b"), "/w"));
+        assert_eq!(
+            (unpacked.config.argv(), unpacked.config.var("A"), unpacked.config.working_dir.as_str()),
+            (vec!["/bin/a".to_owned(), "b".to_owned()], Some("b"), "/w")
+        );
         assert_eq!(image::unpack(&store, &digest, &images).unwrap(), unpacked, "the second time it is found");
     }
 }
@@ -216,12 +225,19 @@ fn an_index_leads_to_this_machines_image() {
             r#"{{"mediaType":"application/vnd.oci.image.manifest.v1+json","digest":"{digest}","size":1,"platform":{{"os":"linux","architecture":"{architecture}"}}}}"#
         )
     };
-    let index = |entries: &[String]| put(&store, format!(r#"{{"schemaVersion":2,"manifests":[{}]}}"#, entries.join(",")).as_bytes());
+    let index = |entries: &[String]| {
+        put(&store, format!(r#"{{"schemaVersion":2,"manifests":[{}]}}"#, entries.join(",")).as_bytes())
+    };
     let both = index(&[entry(&other, "s390x"), entry(&here, architecture)]);
     let unpacked = image::unpack(&store, &both, &folder.path().join("images")).unwrap();
     assert_eq!((listed(&unpacked.rootfs), unpacked.digest), (vec!["a: here".to_owned()], both));
     let none = index(&[entry(&other, "s390x")]);
-    assert!(image::unpack(&store, &none, &folder.path().join("images")).unwrap_err().to_string().contains("no image for linux/"));
+    assert!(
+        image::unpack(&store, &none, &folder.path().join("images"))
+            .unwrap_err()
+            .to_string()
+            .contains("no image for linux/")
+    );
 }
 
 #[test]

@@ -38,7 +38,15 @@ fn shell(script: &str) -> Launch {
 }
 
 fn start(tasks: &Path, id: &str, launch: &Launch) -> Task {
-    let record = Record { id: id.to_owned(), group: "r1".to_owned(), slot: None, attempt: 1, address: None, made_unix_ms: 1, container: None };
+    let record = Record {
+        id: id.to_owned(),
+        group: "r1".to_owned(),
+        slot: None,
+        attempt: 1,
+        address: None,
+        made_unix_ms: 1,
+        container: None,
+    };
     Task::start(tasks, record, launch, &program()).unwrap()
 }
 
@@ -65,13 +73,14 @@ fn shim_of(task: &Path) -> u32 {
 #[tokio::test]
 async fn ends_are_told_as_they_were() {
     let folder = tempfile::tempdir().unwrap();
-    let cases: [(&str, &str, &dyn Fn(&Exit) -> bool); 6] = [
-        ("code", "exit 7", &|exit| exit.code == Some(7) && exit.status() == 7 && !exit.asked),
-        ("signal", "kill -SEGV $$", &|exit| exit.signal == Some(11) && exit.status() == 139),
-        ("fine", "echo out; echo err >&2; printf tail", &|exit| exit.code == Some(0)),
-        ("env", "env | grep -v -e ^PWD -e ^_ -e ^SHLVL; cat; pwd", &|exit| exit.code == Some(0)),
-        ("heirs", "setsid sleep 600 & sleep 600 & echo $! > \"$0\"; exit 3", &|exit| exit.code == Some(3)),
-        ("many", "i=0; while [ $i -lt 2000 ]; do echo line $i; i=$((i+1)); done", &|exit| exit.code == Some(0)),
+    type Expected = fn(&Exit) -> bool;
+    let cases: [(&str, &str, Expected); 6] = [
+        ("code", "exit 7", |exit| exit.code == Some(7) && exit.status() == 7 && !exit.asked),
+        ("signal", "kill -SEGV $$", |exit| exit.signal == Some(11) && exit.status() == 139),
+        ("fine", "echo out; echo err >&2; printf tail", |exit| exit.code == Some(0)),
+        ("env", "env | grep -v -e ^PWD -e ^_ -e ^SHLVL; cat; pwd", |exit| exit.code == Some(0)),
+        ("heirs", "setsid sleep 600 & sleep 600 & echo $! > \"$0\"; exit 3", |exit| exit.code == Some(3)),
+        ("many", "i=0; while [ $i -lt 2000 ]; do echo line $i; i=$((i+1)); done", |exit| exit.code == Some(0)),
     ];
     for (name, script, expected) in cases {
         let mut launch = shell(script);
@@ -121,7 +130,11 @@ async fn stopping_asks_first_and_kills_all_later() {
         let mut task = start(folder.path(), name, &shell(script));
         eventually("it runs", || lines(task.folder()) == ["up"]).await;
         assert!(!task.is_stopping());
-        if kill { task.kill() } else { task.stop() }
+        if kill {
+            task.kill()
+        } else {
+            task.stop()
+        }
         assert!(task.is_stopping());
         let exit = task.ended().await;
         assert_eq!((exit.code, exit.signal), expected, "{name}: {exit:?}");
@@ -147,7 +160,10 @@ async fn a_task_is_found_again_by_whoever_comes_later() {
     assert_eq!(adopted.ended().await.signal, Some(15));
     assert!(matches!(Task::adopt(&place).await.unwrap(), Found::Ended(record, _) if record.id == "t"));
     // A supervisor that is started on a used folder leaves it alone.
-    let second = std::process::Command::new(program()).args(["__shim".as_ref(), place.as_os_str()]).stdin(std::process::Stdio::null()).status();
+    let second = std::process::Command::new(program())
+        .args(["__shim".as_ref(), place.as_os_str()])
+        .stdin(std::process::Stdio::null())
+        .status();
     assert_eq!(second.unwrap().code(), Some(3));
 }
 
@@ -179,7 +195,8 @@ async fn ended_tasks_are_collected_oldest_first() {
     }
     let mut runs = start(folder.path(), "runs", &shell("exec sleep 600"));
     task::collect(folder.path(), 1).unwrap();
-    let mut left: Vec<_> = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    let mut left: Vec<_> =
+        fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     left.sort();
     assert_eq!(left, ["c", "runs"]);
     runs.kill();

@@ -2,7 +2,13 @@
 
 use std::process::ExitCode;
 
+#[cfg(target_os = "linux")]
 fn main() -> ExitCode {
     let args: Vec<_> = std::env::args_os().collect();
     dataplane::shim::entry(&args).unwrap_or(ExitCode::from(2))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn main() -> ExitCode {
+    ExitCode::from(2)
 }

@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use dataplane::Secret;
 use dbird_core::provider::{ErrorKind, Result};
 use dbird_core::{Action, Command, Handle, ProviderError, StepKind, Target, Work};
 
+use crate::config::secrets_file;
 use crate::document::{self, ServiceDocument};
 use crate::fault::{Adding, disk, fault};
 use crate::provider::LocalProvider;
@@ -36,11 +37,6 @@ impl LocalProvider {
             other => Err(self.unexpected("run", other)),
         }
     }
-}
-
-/// The file with the project's secrets.
-pub fn secrets_file(project: &Path) -> PathBuf {
-    project.join(".dbird/secrets")
 }
 
 /// The values of all secrets that a service names: from the project's file, by the secret's name or the variable's, else

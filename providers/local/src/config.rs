@@ -28,6 +28,11 @@ pub fn folder(project: &Path, environment: &str) -> PathBuf {
     project.join(".dbird/local").join(environment)
 }
 
+/// The file with the project's secrets.
+pub fn secrets_file(project: &Path) -> PathBuf {
+    project.join(".dbird/secrets")
+}
+
 /// What is in that folder.
 #[derive(Debug, Clone)]
 pub struct Paths {

@@ -8,30 +8,51 @@
 
 #![cfg_attr(test, expect(clippy::unwrap_used, reason = "a test that can't go on has failed"))]
 
+#[cfg(target_os = "linux")]
 mod agent;
+#[cfg(target_os = "linux")]
 mod apply;
+#[cfg(target_os = "linux")]
 mod client;
 pub mod config;
 pub mod document;
+#[cfg(not(target_os = "linux"))]
+mod elsewhere;
+#[cfg(target_os = "linux")]
 mod exec;
+#[cfg(target_os = "linux")]
 mod fault;
+#[cfg(target_os = "linux")]
 mod logs;
+#[cfg(target_os = "linux")]
 mod observe;
+#[cfg(target_os = "linux")]
 mod provider;
+#[cfg(target_os = "linux")]
 mod rollout;
+mod status;
+#[cfg(target_os = "linux")]
 mod wire;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-pub use apply::secrets_file;
-pub use config::{Config, folder};
+pub use config::{Config, folder, secrets_file};
+#[cfg(not(target_os = "linux"))]
+pub use elsewhere::LocalProvider;
+#[cfg(target_os = "linux")]
 pub use provider::LocalProvider;
-pub use wire::AgentStatus;
+pub use status::AgentStatus;
 
 /// Runs this process as a part of an agent, if that is what its arguments (program's name first) ask for; then the
 /// process is to end with the code. Call it before anything else in `main`.
 pub fn entry(args: impl IntoIterator<Item = OsString>) -> Option<ExitCode> {
     let args: Vec<OsString> = args.into_iter().collect();
-    dataplane::shim::entry(&args).or_else(|| agent::entry(&args))
+    #[cfg(target_os = "linux")]
+    return dataplane::shim::entry(&args).or_else(|| agent::entry(&args));
+    #[cfg(not(target_os = "linux"))]
+    {
+        drop(args);
+        None
+    }
 }

@@ -4,7 +4,8 @@ use dbird_core::provider::Result;
 use dbird_core::{Handle, Progress, ReleaseId, Samples, Steer, Target, Window};
 
 use crate::provider::LocalProvider;
-use crate::wire::{AgentStatus, Answer, Call};
+use crate::status::AgentStatus;
+use crate::wire::{Answer, Call};
 
 /// A poll returns after this long without news.
 const WAIT_MS: u64 = 900;

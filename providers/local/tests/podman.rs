@@ -30,7 +30,12 @@ fn containers(project: &Project) -> Vec<String> {
     let digest = dbird_core::Digest::of(project.state().as_os_str().as_encoded_bytes());
     let prefix = format!("dbird-dev-{}-", &digest.hex()[..8]);
     let listed = Command::new("podman").args(["ps", "--all", "--format", "{{.Names}}"]).output().unwrap();
-    String::from_utf8(listed.stdout).unwrap().lines().filter(|name| name.starts_with(&prefix)).map(str::to_owned).collect()
+    String::from_utf8(listed.stdout)
+        .unwrap()
+        .lines()
+        .filter(|name| name.starts_with(&prefix))
+        .map(str::to_owned)
+        .collect()
 }
 
 #[tokio::test]

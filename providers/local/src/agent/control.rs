@@ -21,7 +21,8 @@ use super::log;
 use crate::config::Paths;
 use crate::fault::{Adding, fault};
 use crate::observe;
-use crate::wire::{AgentStatus, Answer, Build, Call, Hello, PROTOCOL, Request};
+use crate::status::AgentStatus;
+use crate::wire::{Answer, Build, Call, Hello, PROTOCOL, Request};
 
 /// A poll waits no longer for news.
 const WAIT_MAX: Duration = Duration::from_secs(1);

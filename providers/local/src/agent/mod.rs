@@ -10,6 +10,7 @@ mod releases;
 mod runs;
 mod sampling;
 pub(crate) mod state;
+mod steering;
 mod steps;
 mod swap;
 pub(crate) mod watchdog;

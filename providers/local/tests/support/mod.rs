@@ -1,7 +1,11 @@
 //! A project in a temporary folder with an image in its store, a provider for it, and ways to deploy, load and kill. Used by
 //! every test of this crate; it ends whatever its project started.
 
-#![expect(dead_code, reason = "each test uses its part")]
+#![expect(
+    dead_code,
+    clippy::print_stderr,
+    reason = "each test uses its part, and shows the agent's log where it failed"
+)]
 
 pub(crate) mod load;
 

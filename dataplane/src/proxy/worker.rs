@@ -376,3 +376,60 @@ fn is_about_one_connection(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted, TimedOut};
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted | TimedOut)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+
+    use super::*;
+    use crate::proxy::Share;
+
+    /// Threads choose without pause while the route changes without pause: once a release that was replaced is seen
+    /// empty, nobody may be at it any more.
+    #[test]
+    fn nobody_is_at_a_release_that_was_drained() {
+        const CHANGES: u64 = 5_000;
+        let route = Route::new();
+        let share = |n: u64| Share {
+            release: n.to_string(),
+            weight: 1,
+            backends: vec![SocketAddr::from(([127, 0, 0, 1], 1)), SocketAddr::from(([127, 0, 0, 1], 2))],
+        };
+        route.set(vec![share(0)]);
+        let (drained, over) = (AtomicU64::new(0), AtomicBool::new(false));
+        let choose = |shared: Arc<Shared>| {
+            let worker = Worker::new(0, shared);
+            let mut chosen = 0;
+            while !over.load(SeqCst) {
+                if let Pick::Lane(lane) = worker.pick() {
+                    let number: u64 = lane.release.name.parse().unwrap();
+                    assert!(drained.load(SeqCst) <= number, "chose {number} after it was seen empty");
+                    lane.release.leave(worker.shard);
+                    chosen += 1;
+                }
+            }
+            chosen
+        };
+        let shared = || {
+            let (limits, open) = (Limits::default(), vec![AtomicUsize::new(0)]);
+            Arc::new(Shared { limits, route: Arc::clone(&route), open, commands: Vec::new() })
+        };
+        std::thread::scope(|scope| {
+            let threads: Vec<_> =
+                (0..2).map(|_| (shared(), scope)).map(|(s, scope)| scope.spawn(|| choose(s))).collect();
+            for n in 1..=CHANGES {
+                route.set(vec![share(n)]);
+                while route.in_flight(&(n - 1).to_string()) > 0 {
+                    assert!(!threads.iter().any(|thread| thread.is_finished()), "a thread failed");
+                    std::hint::spin_loop();
+                }
+                // All before n are empty now.
+                drained.store(n, SeqCst);
+            }
+            over.store(true, SeqCst);
+            for thread in threads {
+                assert!(thread.join().unwrap() > 0, "this thread chose nothing");
+            }
+        });
+    }
+}

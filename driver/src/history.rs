@@ -26,8 +26,3 @@ pub(crate) async fn write(store: &dyn Store, release: &Release) -> Result<(), Er
     create_own(store, Series::Releases, release.id.0, encode(release)?).await?;
     Ok(())
 }
-
-/// The highest number with a record; 0 without any.
-pub(crate) async fn highest(store: &dyn Store) -> Result<u64, Error> {
-    Ok(store.last(Series::Releases, 1).await?.pop().unwrap_or(0))
-}

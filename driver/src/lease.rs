@@ -89,6 +89,8 @@ pub(crate) struct Lease {
     clock: Arc<dyn Clock>,
     holder: Holder,
     number: u64,
+    /// A record whose writing was broken off, and which may have been written all the same.
+    broken_off: Option<Vec<u8>>,
     renewed_boot_ms: u64,
     /// It was taken from somebody who may still be inside a call.
     pub(crate) overtaken: bool,
@@ -127,6 +129,7 @@ impl Lease {
                 clock: clock.clone(),
                 holder: holder.clone(),
                 number,
+                broken_off: None,
                 renewed_boot_ms,
                 overtaken,
             };
@@ -178,8 +181,19 @@ impl Lease {
     }
 
     async fn write(&mut self, what: Kind) -> Result<bool, Error> {
+        // A poll that is given up in favour of an interruption may be in the middle of this.
+        if self.broken_off.is_some() && !self.write_on().await? {
+            return Ok(false);
+        }
         let record = Record { format: FORMAT, what, holder: self.holder.clone(), boot_ms: self.clock.boot_ms() };
-        let own = create_own(&*self.store, Series::Lease, self.number + 1, encode(&record)?).await?;
+        self.broken_off = Some(encode(&record)?);
+        self.write_on().await
+    }
+
+    async fn write_on(&mut self) -> Result<bool, Error> {
+        let Some(bytes) = self.broken_off.clone() else { return Ok(true) };
+        let own = create_own(&*self.store, Series::Lease, self.number + 1, bytes).await?;
+        self.broken_off = None;
         if own {
             self.number += 1;
         }

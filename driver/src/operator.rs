@@ -198,10 +198,10 @@ impl Operator {
             if self.interrupt.raised() {
                 return Err(Error::Interrupted);
             }
-            if let (Some(until_ms), Some(after_ms)) = (until_ms, timeout_ms) {
-                if self.clock.boot_ms() >= until_ms {
-                    return Err(Error::Late { what: format!("{release} did not end"), after_ms });
-                }
+            if let (Some(until_ms), Some(after_ms)) = (until_ms, timeout_ms)
+                && self.clock.boot_ms() >= until_ms
+            {
+                return Err(Error::Late { what: format!("{release} did not end"), after_ms });
             }
             self.clock.sleep(WAIT_LOOK_MS).await;
         }
@@ -303,10 +303,10 @@ impl Operator {
 
     /// Gives the lease back after an error, which is what counts.
     async fn give_back(&self, lease: Lease, e: Error) -> Error {
-        if !matches!(e, Error::Fenced) {
-            if let Err(also) = lease.give_back().await {
-                tracing::warn!(error = %also, "the lease could not be given back");
-            }
+        if !matches!(e, Error::Fenced)
+            && let Err(also) = lease.give_back().await
+        {
+            tracing::warn!(error = %also, "the lease could not be given back");
         }
         e
     }

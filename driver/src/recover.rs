@@ -77,10 +77,10 @@ async fn go_on(run: &mut Run<'_>, found: &Unfinished) -> Result<Recovered, Error
         (Recovery::Resume, standing) => {
             let text = tell(&was, "going on with it");
             // A service step that ended well without anybody writing that down.
-            if let (Standing::Progress(handle, _), Some(step)) = (standing, begun.service_step()) {
-                if handle.step == step.id && !found.is_done(&step.id) {
-                    run.step_done(step, Default::default(), 0).await?;
-                }
+            if let (Standing::Progress(..) | Standing::Unknown { .. }, Some(step)) = (standing, begun.service_step())
+                && !found.is_done(&step.id)
+            {
+                run.step_done(step, Default::default(), 0).await?;
             }
             (text, run.steps().await?)
         }
@@ -90,9 +90,9 @@ async fn go_on(run: &mut Run<'_>, found: &Unfinished) -> Result<Recovered, Error
             let verdict = run.drive(engine, &handle).await?;
             match (verdict.outcome, begun.service_step()) {
                 (Outcome::Succeeded, Some(step)) => {
+                    run.remark = verdict.why;
                     run.step_done(step, Default::default(), 0).await?;
-                    let rest = run.steps().await?;
-                    (text, if rest.outcome == Outcome::Succeeded { Verdict { why: verdict.why, ..rest } } else { rest })
+                    (text, run.steps().await?)
                 }
                 _ => (text, verdict),
             }

@@ -26,12 +26,6 @@ pub(crate) struct Verdict {
     pub(crate) logs: Vec<String>,
 }
 
-impl Verdict {
-    fn good(outcome: Outcome) -> Verdict {
-        Verdict { outcome, why: String::new(), logs: Vec::new() }
-    }
-}
-
 /// A plan under way.
 pub(crate) struct Run<'a> {
     pub(crate) operator: &'a Operator,
@@ -45,6 +39,8 @@ pub(crate) struct Run<'a> {
     pub(crate) error: Option<ProviderError>,
     pub(crate) interrupt_told: bool,
     pub(crate) hooks_run: u32,
+    /// What is to be said of a success.
+    pub(crate) remark: String,
 }
 
 impl<'a> Run<'a> {
@@ -90,6 +86,7 @@ impl<'a> Run<'a> {
             error: None,
             interrupt_told: false,
             hooks_run: 0,
+            remark: String::new(),
         }
     }
 
@@ -126,7 +123,9 @@ impl<'a> Run<'a> {
             return Err(Error::Interrupted);
         }
         let highest = observed.releases.iter().map(|r| r.id.0).max().unwrap_or(0);
-        Ok(ReleaseId(highest.max(history::highest(&*operator.store).await?) + 1))
+        // Read, not only counted: nothing is written after a record that a newer dbird wrote.
+        let last = history::last(&*operator.store, 1).await?.pop().map_or(0, |r| r.id.0);
+        Ok(ReleaseId(highest.max(last) + 1))
     }
 
     /// Carries it out from its start.
@@ -167,7 +166,8 @@ impl<'a> Run<'a> {
                 return Ok(verdict);
             }
         }
-        Ok(Verdict::good(if plan.reason == Reason::Destroy { Outcome::Destroyed } else { Outcome::Succeeded }))
+        let outcome = if plan.reason == Reason::Destroy { Outcome::Destroyed } else { Outcome::Succeeded };
+        Ok(Verdict { outcome, why: self.remark.clone(), logs: Vec::new() })
     }
 
     /// True once the release serves: from here on the only way is forward.
@@ -194,13 +194,18 @@ impl<'a> Run<'a> {
                     self.begun.plan.course.clone().ok_or(Error::Order("it makes a release without a course"))?;
                 let engine = Engine::new(course, self.begun.release, self.begun.plan.parent, clock.boot_ms());
                 let verdict = self.drive(engine, &handle).await?;
-                if verdict.outcome == Outcome::Succeeded { Ok((BTreeMap::new(), verdict.why)) } else { Err(verdict) }
+                if verdict.outcome == Outcome::Succeeded {
+                    self.remark = verdict.why;
+                    Ok(BTreeMap::new())
+                } else {
+                    Err(verdict)
+                }
             }
-            Ok(handle) => self.follow(&handle).await?.map(|progress| (progress.outputs, String::new())),
+            Ok(handle) => self.follow(&handle).await?.map(|progress| progress.outputs),
         };
         let took_ms = clock.boot_ms().saturating_sub(start_ms);
         match ended {
-            Ok((outputs, _)) => {
+            Ok(outputs) => {
                 self.step_done(step, outputs, took_ms).await?;
                 Ok(None)
             }

@@ -125,7 +125,12 @@ pub struct Engine {
 
 impl Engine {
     /// An engine for a candidate that is being made.
-    pub fn new(course: Course, candidate: ReleaseId, parent: Option<ReleaseId>, now_ms: u64) -> Self {
+    pub fn new(mut course: Course, candidate: ReleaseId, parent: Option<ReleaseId>, now_ms: u64) -> Self {
+        if parent.is_none() {
+            // Nobody to share traffic with, and nothing to keep.
+            course.weights = vec![WeightStep { weight: 100, pause_ms: 0, gate: false }];
+            course.bake_ms = 0;
+        }
         Engine {
             deadline_ms: now_ms.saturating_add(course.deadline_ms),
             course,
@@ -450,7 +455,7 @@ impl Engine {
             return Some(self.wait(Some(limit_ms), format!("{what} (at {weight} %)")));
         }
         let last = step + 1 == self.course.weights.len();
-        let pause_ms = if last { pause_ms.max(self.bake_ms()) } else { pause_ms };
+        let pause_ms = if last { pause_ms.max(self.course.bake_ms) } else { pause_ms };
         let until_ms = since_ms.saturating_add(pause_ms);
         if now_ms >= until_ms {
             self.leave(now_ms, step);
@@ -461,11 +466,6 @@ impl Engine {
         }
         let what = if last { "the bake time to pass".to_owned() } else { format!("the pause at {weight} % to pass") };
         Some(self.wait(Some(until_ms), what))
-    }
-
-    /// A first release has no previous one to keep.
-    fn bake_ms(&self) -> u64 {
-        if self.parent.is_some() { self.course.bake_ms } else { 0 }
     }
 
     /// Past the deadline: then it is being undone from here on.

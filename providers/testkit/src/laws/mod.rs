@@ -7,7 +7,8 @@ mod tasks;
 use std::{future::Future, pin::Pin};
 
 use dbird_core::{
-    Command, Handle, Observed, Phase, Progress, ProviderError, ReleaseId, Steer, StepKind, Target, Weights, Work, provider::ErrorKind,
+    Command, Handle, Observed, Phase, Progress, ProviderError, ReleaseId, Steer, StepKind, Target, Weights, Work,
+    provider::ErrorKind,
 };
 use tokio::time::Instant;
 
@@ -33,12 +34,14 @@ impl std::error::Error for Broken {}
 /// What trying a law gives.
 pub type Verdict<'a> = Pin<Box<dyn Future<Output = Result<(), String>> + Send + 'a>>;
 
+type Check = for<'a> fn(&'a dyn Fixture) -> Verdict<'a>;
+
 /// A law.
 #[derive(Clone, Copy)]
 pub struct Law {
     /// Its name, unique.
     pub name: &'static str,
-    check: for<'a> fn(&'a dyn Fixture) -> Verdict<'a>,
+    check: Check,
 }
 
 impl Law {
@@ -50,7 +53,7 @@ impl Law {
 
 /// Every law.
 pub fn all() -> Vec<Law> {
-    let laws: [(&'static str, for<'a> fn(&'a dyn Fixture) -> Verdict<'a>); 17] = [
+    let laws: [(&'static str, Check); 17] = [
         ("looking changes nothing", |f| Box::pin(hold::looking_changes_nothing(f))),
         ("a candidate gets no traffic", |f| Box::pin(rollout::candidate_gets_no_traffic(f))),
         ("applying twice makes one", |f| Box::pin(rollout::applying_twice_makes_one(f))),
@@ -97,11 +100,18 @@ async fn until(
         match f.provider().poll(target, handle).await {
             Ok(progress) if wanted(&progress) => return Ok(progress),
             Ok(progress) if u128::from(f.patience_ms()) < start.elapsed().as_millis() => {
-                return Err(format!("{what} did not come, it is {:?}, waiting for {}", progress.phase, progress.waiting_for));
+                return Err(format!(
+                    "{what} did not come, it is {:?}, waiting for {}",
+                    progress.phase, progress.waiting_for
+                ));
             }
-            Ok(Progress { phase: Phase::Failed { why, logs }, .. }) => return Err(format!("{what} did not come: {why} {logs:?}")),
+            Ok(Progress { phase: Phase::Failed { why, logs }, .. }) => {
+                return Err(format!("{what} did not come: {why} {logs:?}"));
+            }
             Ok(_) => tokio::task::yield_now().await,
-            Err(e) if e.retry && u128::from(f.patience_ms()) > start.elapsed().as_millis() => tokio::task::yield_now().await,
+            Err(e) if e.retry && u128::from(f.patience_ms()) > start.elapsed().as_millis() => {
+                tokio::task::yield_now().await
+            }
             Err(e) => return Err(said(&format!("waiting for {what}"), &e)),
         }
     }
@@ -117,7 +127,10 @@ async fn steer(f: &dyn Fixture, target: &Target, handle: &Handle, how: Steer) ->
 
 /// The service step of a release.
 fn service(f: &dyn Fixture, target: &Target, release: ReleaseId, kind: Kind) -> Result<Work, String> {
-    f.works(target, release, kind).into_iter().rfind(|w| w.kind == StepKind::Service).ok_or_else(|| "the fixture has no service".into())
+    f.works(target, release, kind)
+        .into_iter()
+        .rfind(|w| w.kind == StepKind::Service)
+        .ok_or_else(|| "the fixture has no service".into())
 }
 
 /// Starts a release without waiting for its candidate.
@@ -141,7 +154,9 @@ async fn candidate(f: &dyn Fixture, target: &Target, release: ReleaseId, kind: K
 
 async fn shift(f: &dyn Fixture, target: &Target, handle: &Handle, weights: Weights) -> Result<(), String> {
     steer(f, target, handle, Steer::Shift { weights: weights.clone() }).await?;
-    until(f, target, handle, "the weights asked for", |p| p.phase == Phase::Ready && p.weights == weights).await.map(drop)
+    until(f, target, handle, "the weights asked for", |p| p.phase == Phase::Ready && p.weights == weights)
+        .await
+        .map(drop)
 }
 
 /// Makes a release and lets it take over.
@@ -168,11 +183,17 @@ fn expect<T: PartialEq + std::fmt::Debug>(what: &str, is: &T, wanted: &T) -> Res
 }
 
 /// A call must have been refused for good, as this kind.
-fn refused<T: std::fmt::Debug>(what: &str, answer: Result<T, ProviderError>, kinds: &[ErrorKind]) -> Result<(), String> {
+fn refused<T: std::fmt::Debug>(
+    what: &str,
+    answer: Result<T, ProviderError>,
+    kinds: &[ErrorKind],
+) -> Result<(), String> {
     match answer {
         Ok(value) => Err(format!("{what} was answered with {value:?}")),
         Err(e) if e.retry => Err(format!("{what} was refused, but is said to be worth repeating: {e}")),
-        Err(e) if !kinds.contains(&e.kind) => Err(format!("{what} was refused as {:?}, not as one of {kinds:?}", e.kind)),
+        Err(e) if !kinds.contains(&e.kind) => {
+            Err(format!("{what} was refused as {:?}, not as one of {kinds:?}", e.kind))
+        }
         Err(_) => Ok(()),
     }
 }

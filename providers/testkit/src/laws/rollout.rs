@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 
 use dbird_core::{Phase, Steer, Weights, provider::ErrorKind};
 
-use super::{ONE, TWO, apply, candidate, expect, observe, refused, roll_back, serve, service, shift, start, steer, until, weights};
+use super::{
+    ONE, TWO, apply, candidate, expect, observe, refused, roll_back, serve, service, shift, start, steer, until,
+    weights,
+};
 use crate::{Fixture, Kind};
 
 pub(super) async fn candidate_gets_no_traffic(f: &dyn Fixture) -> Result<(), String> {
@@ -12,8 +15,16 @@ pub(super) async fn candidate_gets_no_traffic(f: &dyn Fixture) -> Result<(), Str
     serve(f, &target, ONE, Kind::First).await?;
     let handle = candidate(f, &target, TWO, Kind::Second).await?;
     let progress = until(f, &target, &handle, "readiness", |p| p.phase == Phase::Ready).await?;
-    expect("the traffic beside a candidate, by poll", &(progress.weights.of(ONE), progress.weights.of(TWO)), &(100, 0))?;
-    expect("the traffic beside a candidate, by observe", &weights(&observe(f, &target).await?), &vec![(ONE, 100), (TWO, 0)])
+    expect(
+        "the traffic beside a candidate, by poll",
+        &(progress.weights.of(ONE), progress.weights.of(TWO)),
+        &(100, 0),
+    )?;
+    expect(
+        "the traffic beside a candidate, by observe",
+        &weights(&observe(f, &target).await?),
+        &vec![(ONE, 100), (TWO, 0)],
+    )
 }
 
 pub(super) async fn applying_twice_makes_one(f: &dyn Fixture) -> Result<(), String> {
@@ -131,7 +142,11 @@ pub(super) async fn dead_candidate_hurts_nobody(f: &dyn Fixture) -> Result<(), S
         }
     }
     let live = observe(f, &target).await?;
-    expect("what serves beside a dead candidate", &live.current().map(|r| (r.id, r.weight, r.ready)), &Some((ONE, 100, true)))?;
+    expect(
+        "what serves beside a dead candidate",
+        &live.current().map(|r| (r.id, r.weight, r.ready)),
+        &Some((ONE, 100, true)),
+    )?;
     roll_back(f, &target, &handle).await?;
     expect("what serves after the undo", &weights(&observe(f, &target).await?), &vec![(ONE, 100)])
 }

@@ -1,6 +1,6 @@
 //! What must hold for one-off tasks and logs.
 
-use dbird_core::{Handle, LogPage, LogQuery, Phase, ReleaseId, StepId, Steer, provider::ErrorKind};
+use dbird_core::{Handle, LogPage, LogQuery, Phase, ReleaseId, Steer, StepId, provider::ErrorKind};
 use tokio::time::Instant;
 
 use super::{ONE, command, expect, refused, said, serve, until};
@@ -84,7 +84,11 @@ pub(super) async fn unknown_is_not_found(f: &dyn Fixture) -> Result<(), String> 
     for round in ["in a fresh target", "beside a release"] {
         let not_found = [ErrorKind::NotFound];
         refused(&format!("polling an unknown handle {round}"), p.poll(&target, &stranger).await, &not_found)?;
-        refused(&format!("steering an unknown handle {round}"), p.steer(&target, &stranger, &Steer::Finish).await, &not_found)?;
+        refused(
+            &format!("steering an unknown handle {round}"),
+            p.steer(&target, &stranger, &Steer::Finish).await,
+            &not_found,
+        )?;
         let what = command(ReleaseId(77), f.exits_with(0), "unknown");
         refused(&format!("a task of an unknown release {round}"), p.run(&target, &what).await, &not_found)?;
         if round == "in a fresh target" {

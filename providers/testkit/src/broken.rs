@@ -1,0 +1,61 @@
+//! Providers that break one promise each, so that a law which none of them can break is noticed to be no law.
+
+/// A promise that the in-memory provider breaks when it is made with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// A preview leaves something behind.
+    LookingWrites,
+    /// A candidate gets traffic as soon as it is ready.
+    TrafficAtOnce,
+    /// A repeated application starts another copy.
+    AppliesAgain,
+    /// A handle works once.
+    ForgetsHandles,
+    /// Weights are rounded down to tens.
+    RoundsWeights,
+    /// A repeated `Finish` is refused.
+    FinishesOnce,
+    /// The previous release comes back with the candidate's document.
+    RestoresAnotherDocument,
+    /// A first release that is undone stays.
+    LeavesTheFirst,
+    /// The previous release stays after the end.
+    LeavesThePrevious,
+    /// A failing task's last lines are not told.
+    LosesLastWords,
+    /// A shift that comes after an undo is carried out.
+    ObeysLateCalls,
+    /// Every task ends well.
+    AlwaysExitsWell,
+    /// A repeated task is started again.
+    IgnoresKeys,
+    /// The last line of a page comes again on the next.
+    RepeatsLines,
+    /// What does not exist is said to be worth asking for again.
+    SaysRetry,
+    /// Data goes with the service.
+    DestroysData,
+    /// All targets are one.
+    MixesTargets,
+}
+
+/// Each law by name, with a fault that it must catch.
+pub const MUST_BE_CAUGHT: [(&str, Fault); 17] = [
+    ("looking changes nothing", Fault::LookingWrites),
+    ("a candidate gets no traffic", Fault::TrafficAtOnce),
+    ("applying twice makes one", Fault::AppliesAgain),
+    ("a handle survives serialisation", Fault::ForgetsHandles),
+    ("weights are exact", Fault::RoundsWeights),
+    ("steering twice is steering once", Fault::FinishesOnce),
+    ("rolling back restores", Fault::RestoresAnotherDocument),
+    ("rolling back the first leaves nothing", Fault::LeavesTheFirst),
+    ("finishing leaves only the candidate", Fault::LeavesThePrevious),
+    ("a dead candidate hurts nobody", Fault::LosesLastWords),
+    ("a late call changes nothing", Fault::ObeysLateCalls),
+    ("a one-off task's exit code is real", Fault::AlwaysExitsWell),
+    ("a one-off task starts once", Fault::IgnoresKeys),
+    ("log pages neither lose nor repeat", Fault::RepeatsLines),
+    ("the unknown is not found", Fault::SaysRetry),
+    ("destroying keeps the data", Fault::DestroysData),
+    ("targets do not see each other", Fault::MixesTargets),
+];

@@ -1,0 +1,80 @@
+//! The in-memory provider as the laws want it.
+
+use std::sync::Arc;
+
+use dbird_core::{Action, Digest, Provider, ReleaseId, StepId, StepKind, Target, Work};
+use serde_json::{Value, json};
+
+use super::{Behaviour, MemoryProvider, ServiceBody, VirtualClock};
+use crate::{Fixture, Kind, broken::Fault};
+
+const LAST_WORDS: &str = "I can't find my configuration";
+
+/// A fresh provider with known services.
+pub struct MemoryFixture {
+    provider: MemoryProvider,
+}
+
+impl MemoryFixture {
+    /// One that keeps its promises, or breaks this one.
+    pub fn new(fault: Option<Fault>) -> Self {
+        let clock = Arc::new(VirtualClock::new());
+        MemoryFixture {
+            provider: match fault {
+                Some(fault) => MemoryProvider::broken(clock, fault),
+                None => MemoryProvider::new(clock),
+            },
+        }
+    }
+}
+
+impl Fixture for MemoryFixture {
+    fn provider(&self) -> &dyn Provider {
+        &self.provider
+    }
+
+    fn target(&self) -> Target {
+        Target { service: "bird".to_owned(), environment: "dev".to_owned() }
+    }
+
+    fn other_target(&self) -> Target {
+        Target { service: "bird".to_owned(), environment: "prod".to_owned() }
+    }
+
+    fn works(&self, _: &Target, release: ReleaseId, kind: Kind) -> Vec<Work> {
+        let behaves = match kind {
+            Kind::First | Kind::Second => Behaviour::Healthy,
+            Kind::Dies => Behaviour::Dies { last_words: LAST_WORDS.to_owned() },
+        };
+        let body = ServiceBody { greeting: format!("{kind:?}"), exclusive: false, behaves, image: None };
+        vec![
+            work("data", StepKind::Data, Action::Create, release, json!({ "name": "data" })),
+            work("service", StepKind::Service, Action::Create, release, json!(body)),
+        ]
+    }
+
+    fn removal(&self, _: &Target, release: ReleaseId) -> Vec<Work> {
+        vec![work("service", StepKind::Service, Action::Delete, release, Value::Null)]
+    }
+
+    fn last_words(&self) -> &str {
+        LAST_WORDS
+    }
+
+    fn exits_with(&self, code: u8) -> Vec<String> {
+        vec!["exit".to_owned(), code.to_string()]
+    }
+
+    fn writes_lines(&self, count: u32) -> Vec<String> {
+        vec!["lines".to_owned(), count.to_string()]
+    }
+
+    /// Virtual time costs nothing, so whatever takes this long is stuck.
+    fn patience_ms(&self) -> u64 {
+        200
+    }
+}
+
+fn work(step: &str, kind: StepKind, action: Action, release: ReleaseId, body: Value) -> Work {
+    Work { step: StepId::new(step), kind, action, release, document: Digest::of_json(&body), body }
+}

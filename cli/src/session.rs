@@ -126,8 +126,13 @@ impl Session {
             return Err(failure.hint("put it right and run the same command again; `dbird doctor` checks the rest"));
         }
         let git_revision = git::revision(&self.project.folder);
+        let doors = planned.observed.endpoints;
         let order = Order { plan: planned.plan, documents: planned.documents, git_revision };
-        let ended = self.operator.carry_out(order).await?;
+        let mut ended = self.operator.carry_out(order).await?;
+        // A release that never came to traffic has no endpoints; what serves still has those that it had.
+        if ended.endpoints.is_empty() && ended.live.is_some() {
+            ended.endpoints = doors;
+        }
         self.ended(ended).await
     }
 

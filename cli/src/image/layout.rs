@@ -10,7 +10,10 @@ use std::{
 };
 
 use dbird_core::Digest;
-use oci_spec::image::{Descriptor, DescriptorBuilder, ImageConfiguration, ImageIndex, ImageManifest, MediaType};
+use oci_spec::image::{
+    ANNOTATION_REF_NAME, ANNOTATION_TITLE, Descriptor, DescriptorBuilder, ImageConfiguration, ImageIndex,
+    ImageManifest, MediaType,
+};
 use rustix::fs::FlockOperation;
 use serde::{Serialize, de::DeserializeOwned};
 use sha2::{Digest as _, Sha256};
@@ -182,7 +185,11 @@ impl Layout {
         if index.manifests().iter().any(|d| d.digest().as_ref() == manifest.as_str()) {
             return Ok(());
         }
-        let annotations = HashMap::from([("org.opencontainers.image.title".to_owned(), service.to_owned())]);
+        // The reference name is how other tools pick one image of a layout: `skopeo copy oci:.dbird/images:NAME ...`.
+        let annotations = HashMap::from([
+            (ANNOTATION_TITLE.to_owned(), service.to_owned()),
+            (ANNOTATION_REF_NAME.to_owned(), manifest.short().to_owned()),
+        ]);
         let mut descriptor = descriptor(MediaType::ImageManifest, manifest, size_bytes, &path)?;
         descriptor.set_annotations(Some(annotations));
         let mut manifests = index.manifests().clone();

@@ -107,6 +107,11 @@ async fn a_swap_is_taken_back_under_load() {
     assert_eq!(project.version().await, "v2");
     assert_eq!(live(&project.observe().await), [(2, 100)], "the old one is stopped, and kept for the way back");
     load.go_on(20).await;
+    // There and back by shifts alone, then for good.
+    let shifted = project.shift(&handle, &[(1, 100)]).await;
+    assert_eq!((shifted.phase, project.version().await.as_str()), (Phase::Ready, "v1"), "{:?}", shifted.events);
+    project.shift(&handle, &[(2, 100)]).await;
+    assert_eq!(project.version().await, "v2");
     project.roll_back(&handle).await;
     assert_eq!(project.version().await, "v1");
     load.go_on(20).await;

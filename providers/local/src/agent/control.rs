@@ -9,6 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use dataplane::supervise::State;
 use dbird_core::provider::ErrorKind;
 use dbird_core::{Observed, Preview, ProviderError};
 use tokio::io::BufReader;
@@ -28,6 +29,8 @@ use crate::wire::{Answer, Build, Call, Hello, PROTOCOL, Request};
 const WAIT_MAX: Duration = Duration::from_secs(1);
 /// Calls at once; more wait in the socket's queue.
 const CALLS_MAX: usize = 64;
+/// For so long an agent is new.
+const FIRST_ANSWERS_MS: u64 = 2000;
 /// A caller that says nothing for so long is hung up on.
 const SILENCE_MAX: Duration = Duration::from_secs(30);
 
@@ -162,7 +165,21 @@ async fn answer(keeper: &Arc<Keeper>, request: Request, orders: &mpsc::Sender<Or
     })
 }
 
+/// An agent that was started for this very call has not asked the tasks yet that it took over.
+async fn first_answers(keeper: &Keeper) {
+    if super::now_ms().saturating_sub(keeper.since_unix_ms) > FIRST_ANSWERS_MS {
+        return;
+    }
+    let asked = |inner: &super::keeper::Inner| {
+        let statuses = inner.live.values().flat_map(super::keeper::Live::statuses).collect::<Vec<_>>();
+        (!statuses.iter().any(|status| status.state == State::Starting)).then_some(())
+    };
+    // What has not answered by then is told as it is.
+    let _ = keeper.within(Duration::from_millis(FIRST_ANSWERS_MS / 4), asked).await;
+}
+
 async fn observed(keeper: &Arc<Keeper>) -> Observed {
+    first_answers(keeper).await;
     let current = keeper.read(|state| state.current().or_else(|| state.releases.keys().next_back().copied()));
     let endpoints = keeper.endpoints(current).await;
     let inner = keeper.lock();

@@ -212,9 +212,9 @@ async fn finishing(keeper: &Arc<Keeper>, rollout: &Rollout) {
 async fn rolling_back(keeper: &Arc<Keeper>, rollout: &Rollout) {
     let release = rollout.release;
     let parent = rollout.parent();
-    let swapped =
-        parent.filter(|parent| keeper.read(|state| state.releases.get(parent).is_some_and(|record| !record.up)));
-    match swapped {
+    let exclusive = keeper.read(|state| state.releases.values().any(|record| record.body.is_exclusive()));
+    let swapped = exclusive && keeper.read(super::state::State::current) == Some(release);
+    match parent.filter(|_| swapped) {
         Some(parent) => {
             // There is no way but back: it goes on until the previous release serves.
             if let Err(failed) = swap::swap(keeper, release, parent, swap::Else::GoOn).await {

@@ -20,6 +20,8 @@ use crate::fault::{Adding, fault};
 
 /// A door that is closed lets its requests end for this long.
 const CLOSING: Duration = Duration::from_secs(30);
+/// After a successor took over, requests and streams of this process may go on so long.
+const LEAVING: Duration = Duration::from_secs(600);
 /// Client connections of one door.
 const CONNECTIONS_MAX: usize = 4096;
 
@@ -109,7 +111,7 @@ impl Doors {
     /// Stops accepting everywhere and lets requests end; the sockets stay open with the watchdog.
     pub(super) async fn leave(&mut self) {
         let doors = std::mem::take(&mut self.open);
-        let closing = doors.into_values().map(|door| tokio::spawn(async move { door.stop(CLOSING).await }));
+        let closing = doors.into_values().map(|door| tokio::spawn(async move { door.stop(LEAVING).await }));
         for door in closing.collect::<Vec<_>>() {
             // It ends by its deadline; a panic in there is over as well.
             let _ = door.await;

@@ -56,7 +56,8 @@ pub(super) struct Failed {
 
 /// Swaps all traffic. May begin anywhere in the middle of an earlier try that a crash ended.
 pub(super) async fn swap(keeper: &Arc<Keeper>, from: ReleaseId, to: ReleaseId, otherwise: Else) -> Result<(), Failed> {
-    if otherwise == Else::GoOn {
+    let is_up = keeper.read(|state| state.releases.get(&to).is_some_and(|record| record.up));
+    if otherwise == Else::GoOn || !is_up {
         prepare(keeper, from, to).await?;
     }
     let held = drain(keeper, from).await;
@@ -150,6 +151,12 @@ async fn stop_old(keeper: &Arc<Keeper>, from: ReleaseId, cut_streams: bool) {
 
 /// Starts a release that is to be swapped in, and waits until it waits for the store.
 async fn prepare(keeper: &Arc<Keeper>, from: ReleaseId, to: ReleaseId) -> Result<(), Failed> {
+    // First, so that after a crash its tasks are taken over rather than taken for leftovers.
+    keeper.settle(|state| {
+        if let Some(record) = state.releases.get_mut(&to) {
+            record.up = true;
+        }
+    });
     if statuses(keeper, to).is_empty() {
         raise(keeper, to).await?;
     }

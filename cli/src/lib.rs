@@ -85,8 +85,13 @@ fn execute(cli: Cli, out: &Output) -> Result<Done> {
         _ => RunLog::default(),
     };
     out.log_to(log.clone());
-    output::trace(&global, log);
+    let misread = output::trace(&global, log);
     out.event(Event::Started { command: name.to_owned(), version: env!("CARGO_PKG_VERSION").to_owned(), run });
+    if let Some(filter) = misread {
+        out.warning(format!(
+            "DBIRD_LOG={filter} is not understood; DBIRD_LOG=debug or DBIRD_LOG=dbird_driver=trace would be"
+        ));
+    }
     commands::run(&command, &Context::new(global, out.clone(), project))
 }
 

@@ -482,3 +482,30 @@ fn a_task_that_dies_is_started_again_and_status_says_so() {
     project.ok(&["wait", "--timeout", "20"]);
     assert_eq!(project.get("/").unwrap().1, "hi");
 }
+
+#[test]
+fn images_that_no_release_needs_go_after_a_while() {
+    let project = Sealed::project();
+    let binary = project.path().join("bin/tiny");
+    let original = fs::read(&binary).unwrap();
+    let images = project.path().join(".dbird/images");
+    let count = || {
+        let index: Value = serde_json::from_slice(&fs::read(images.join("index.json")).unwrap()).unwrap();
+        index["manifests"].as_array().unwrap().len()
+    };
+    project.ok(&["deploy"]);
+    for n in 0..21u8 {
+        fs::write(&binary, [&original[..], &[n]].concat()).unwrap();
+        project.ok(&["plan"]);
+    }
+    project.ok(&["deploy"]);
+    assert_eq!(count(), 22, "they may be on their way to a release");
+    let yesterday = std::time::SystemTime::now() - std::time::Duration::from_secs(25 * 3600);
+    for entry in fs::read_dir(images.join("blobs/sha256")).unwrap().flatten() {
+        fs::File::open(entry.path()).unwrap().set_modified(yesterday).unwrap();
+    }
+    project.ok(&["deploy", "--set", "env.GREETING=ho"]);
+    assert_eq!(count(), 2, "what runs, and what can be gone back to");
+    project.ok(&["rollback", "1"]);
+    assert_eq!(project.get("/").unwrap().1, "hi");
+}

@@ -73,6 +73,13 @@ pub(crate) async fn finish(cx: &Context, session: &Session, planned: Planned) ->
         let live = session::live(&planned.observed);
         let serving = live.release.clone().unwrap_or_else(|| "nothing".to_owned());
         let place = live.url.as_ref().map(|u| format!(" at {u}")).unwrap_or_default();
+        if let Some(current) = planned.observed.current().filter(|c| !c.ready) {
+            let why = current.tasks.iter().map(|t| t.detail.as_str()).find(|d| !d.is_empty()).unwrap_or("not ready");
+            cx.out.warning(format!(
+                "{} is not well: {why}; `dbird logs` says more, `dbird restart` starts new tasks",
+                current.id
+            ));
+        }
         cx.out.event(Event::Unchanged { text: format!("No changes: {serving} serves{place}.") });
         return Ok(Done { exit_code: 0, outcome: "unchanged", live: Some(live) });
     }

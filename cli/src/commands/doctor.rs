@@ -3,6 +3,7 @@
 use std::{
     fs,
     net::{SocketAddr, TcpListener},
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
@@ -189,7 +190,10 @@ fn secrets(project: &Path, spec: &Spec) -> Found {
     if spec.secrets.is_empty() {
         return skip("none are needed");
     }
-    let file = project.join(".dbird/secrets");
+    let file = dbird_local::config::secrets_file(project);
+    if fs::metadata(&file).is_ok_and(|m| m.permissions().mode() & 0o077 != 0) {
+        return ng(format!("{} can be read by others", file.display()), format!("chmod 600 {}", file.display()));
+    }
     // Only names are looked at; values are read by whoever starts the task.
     let text = fs::read_to_string(&file).unwrap_or_default();
     let named = |name: &str| {

@@ -51,6 +51,7 @@ async fn running_in(cx: &Context, session: &Session, from: &str) -> Result<Image
     })?;
     let layout = Layout::create(&project.folder.join(image::FOLDER))?;
     layout.check(&current.image)?;
+    layout.touch(&current.image);
     Ok(ImageRef { repository: format!("oci:{}", image::FOLDER), digest: current.image.clone() })
 }
 
@@ -59,9 +60,14 @@ async fn build(cx: &Context, session: &Session, interrupts: &Interrupts) -> Resu
     let project = cx.project()?.folder.clone();
     let build = session.spec.service.build.clone().ok_or(ImageError::NoBuild)?;
     image::check(&build)?;
+    // Asked while the build runs, so that it costs nothing.
+    let target = tokio::task::spawn_blocking({
+        let (project, build) = (project.clone(), build.clone());
+        move || image::cargo_target(&project, &build)
+    });
     image::run_build(&project, &build.command, &cx.out, interrupts).await?;
-    let spec = session.spec.clone();
-    let packing = tokio::task::spawn_blocking(move || image::pack(&project, &spec, &build));
+    let (target, spec) = (target.await.ok().flatten(), session.spec.clone());
+    let packing = tokio::task::spawn_blocking(move || image::pack(&project, &spec, &build, target.as_deref()));
     let made = tokio::select! {
         made = packing => made.map_err(|e| Failure::failed("packing the image went wrong").because(&e))??,
         () = interrupts.first() => return Err(ImageError::Interrupted.into()),

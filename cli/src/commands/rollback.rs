@@ -44,7 +44,9 @@ async fn rollback(args: &Args, cx: &Context, session: &Session) -> Result<Done> 
     let target = dbird_core::history::rollback_target(&history, live, args.to)
         .map_err(|e| Failure::usage(e.to_string()).hint("`dbird history` lists the releases"))?;
     if let Some(image) = &target.image {
-        Layout::create(&cx.project()?.folder.join(image::FOLDER))?.check(&image.digest)?;
+        let layout = Layout::create(&cx.project()?.folder.join(image::FOLDER))?;
+        layout.check(&image.digest)?;
+        layout.touch(&image.digest);
     }
     let from = live.map_or_else(|| "nothing".to_owned(), |l| l.to_string());
     cx.out.note(format!("Rolling back from {from} to what {} was.", target.id));

@@ -5,7 +5,7 @@ use std::{
     env, fs,
     os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, Stdio},
 };
 
 use dbird_core::spec::{Artefact, Build};
@@ -42,35 +42,35 @@ pub(super) enum Kind {
     Link { target: PathBuf },
 }
 
-/// Where the artefact is. Cargo may keep its `target` elsewhere than below the project.
-pub(super) fn locate(project: &Path, build: &Build) -> Result<PathBuf, ImageError> {
+/// Where the artefact is. What cargo builds lies in its own target folder, wherever that is.
+pub(super) fn locate(project: &Path, build: &Build, cargo_target: Option<&Path>) -> Result<PathBuf, ImageError> {
     let (what, given) = match &build.artefact {
         Artefact::Binary { path } => ("the binary", path),
         Artefact::Folder { path, .. } => ("the folder", path),
     };
-    let built = !build.command.is_empty();
-    let by_cargo = build.command.first().is_some_and(|c| Path::new(c).file_name().is_some_and(|n| n == "cargo"));
-    let below_target = Path::new(given).strip_prefix("target").ok().filter(|_| by_cargo);
-    let path = match below_target {
-        Some(rest) => cargo_target(project).join(rest),
-        None => project.join(given),
+    let path = match (cargo_target, Path::new(given).strip_prefix("target")) {
+        (Some(target), Ok(rest)) => target.join(rest),
+        _ => project.join(given),
     };
+    let built = !build.command.is_empty();
     if path.exists() { Ok(path) } else { Err(ImageError::Missing { what, path, built }) }
 }
 
-/// Cargo's target folder: as the environment says, else as cargo itself says, else `target`.
-fn cargo_target(project: &Path) -> PathBuf {
+/// Cargo's target folder, where cargo builds: as the environment says, else as cargo itself says. Blocks for a moment.
+pub(crate) fn cargo_target(project: &Path, build: &Build) -> Option<PathBuf> {
+    let program = Path::new(build.command.first()?);
+    if program.file_name()? != "cargo" {
+        return None;
+    }
     let given = ["CARGO_TARGET_DIR", "CARGO_BUILD_TARGET_DIR"].into_iter().find_map(env::var_os);
     if let Some(folder) = given.filter(|f| !f.is_empty()) {
-        return project.join(folder);
+        return Some(project.join(folder));
     }
-    let mut metadata = Command::new("cargo");
+    let mut metadata = Command::new(program);
     metadata.args(["metadata", "--no-deps", "--offline", "--format-version", "1"]).current_dir(project);
-    let told = metadata.output().ok().filter(|o| o.status.success()).and_then(|o| {
-        let metadata: serde_json::Value = serde_json::from_slice(&o.stdout).ok()?;
-        metadata["target_directory"].as_str().map(PathBuf::from)
-    });
-    told.unwrap_or_else(|| project.join("target"))
+    let told = metadata.stdin(Stdio::null()).output().ok().filter(|o| o.status.success())?;
+    let metadata: serde_json::Value = serde_json::from_slice(&told.stdout).ok()?;
+    metadata["target_directory"].as_str().map(PathBuf::from)
 }
 
 impl Source {

@@ -132,6 +132,18 @@ impl Layout {
         index.map(|i| i.manifests().iter().filter_map(own).collect()).unwrap_or_default()
     }
 
+    /// Notes that an image is about to be used, so that it is not taken away before a release names it.
+    pub(crate) fn touch(&self, image: &Digest) {
+        // Without it, the image's age is that of its first use.
+        let _ = File::open(self.blob(image)).and_then(|f| f.set_modified(SystemTime::now()));
+    }
+
+    /// How long ago an image was last about to be used; none where that can't be told.
+    pub(crate) fn idle_since(&self, image: &Digest) -> Option<Duration> {
+        let used = fs::metadata(self.blob(image)).and_then(|m| m.modified()).ok()?;
+        SystemTime::now().duration_since(used).ok()
+    }
+
     /// Takes images away, with the parts that no needed image shares. The number of blobs that went.
     pub(crate) fn remove(&self, images: &[Digest], needed: &BTreeSet<Digest>) -> Result<usize, ImageError> {
         let _lock = self.lock()?;

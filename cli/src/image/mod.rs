@@ -20,6 +20,7 @@ use dbird_core::{
     spec::{Artefact, Build, Runtime},
 };
 
+pub(crate) use artefact::cargo_target;
 pub(crate) use build::run as run_build;
 pub(crate) use error::ImageError;
 pub(crate) use layout::Layout;
@@ -49,10 +50,15 @@ pub(crate) fn check(build: &Build) -> Result<(), ImageError> {
 }
 
 /// Packs what the build command has left behind. Blocks.
-pub(crate) fn pack(project: &Path, spec: &Spec, build: &Build) -> Result<Made, ImageError> {
+pub(crate) fn pack(
+    project: &Path,
+    spec: &Spec,
+    build: &Build,
+    cargo_target: Option<&Path>,
+) -> Result<Made, ImageError> {
     let started = Instant::now();
     check(build)?;
-    let path = artefact::locate(project, build)?;
+    let path = artefact::locate(project, build, cargo_target)?;
     let layout = Layout::create(&project.join(FOLDER))?;
     let source = artefact::Source::scan(project, &path, &build.artefact)?;
     if let (Artefact::Binary { .. }, Runtime::Podman) = (&build.artefact, spec.local.runtime) {
@@ -61,7 +67,10 @@ pub(crate) fn pack(project: &Path, spec: &Spec, build: &Build) -> Result<Made, I
     let cache = cache::Cache::open(project);
     let fingerprint = source.fingerprint();
     let (digest, reused) = match cache.get(&fingerprint).filter(|d| layout.holds(d)) {
-        Some(digest) => (digest, true),
+        Some(digest) => {
+            layout.touch(&digest);
+            (digest, true)
+        }
         None => {
             let digest = pack::pack(&layout, &source, &spec.service.name)?;
             cache.put(&fingerprint, &digest);

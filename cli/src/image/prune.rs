@@ -1,7 +1,7 @@
 //! Takes images away that no release can need any more. An image that any live release, or any of the last ten releases of
 //! any environment names stays; where that can't be found out for certain, everything stays.
 
-use std::{collections::BTreeSet, fs, sync::Arc};
+use std::{collections::BTreeSet, fs, sync::Arc, time::Duration};
 
 use dbird_core::{Cloud, Digest, Provider as _, Target};
 use dbird_driver::{Operator, Who};
@@ -11,6 +11,8 @@ use crate::{output::Output, project::Project};
 
 /// Fewer images than this are not worth looking at.
 const IMAGES_KEPT: usize = 20;
+/// An image that was used more recently may be on its way to a release, in this command or in another.
+const IDLE: Duration = Duration::from_secs(24 * 3600);
 /// Releases of an environment whose images stay, whatever `keep` says.
 const RELEASES_KEPT: usize = 10;
 
@@ -18,11 +20,12 @@ const RELEASES_KEPT: usize = 10;
 pub(crate) async fn prune(project: &Project, out: &Output) {
     let Some(layout) = Layout::open(&project.folder.join(FOLDER)) else { return };
     let listed = layout.listed();
-    if listed.len() <= IMAGES_KEPT {
+    let idle: Vec<Digest> = listed.iter().filter(|d| layout.idle_since(d).is_some_and(|i| i > IDLE)).cloned().collect();
+    if listed.len() <= IMAGES_KEPT || idle.is_empty() {
         return;
     }
     let Some(needed) = needed(project, out).await else { return };
-    let surplus: Vec<Digest> = listed.into_iter().filter(|d| !needed.contains(d)).collect();
+    let surplus: Vec<Digest> = idle.into_iter().filter(|d| !needed.contains(d)).collect();
     match layout.remove(&surplus, &needed) {
         Ok(removed) => tracing::debug!(removed, "took images away that no release needs"),
         Err(error) => tracing::info!(%error, "could not take old images away"),

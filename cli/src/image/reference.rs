@@ -58,6 +58,7 @@ impl ImageArgument {
                 ours.check(&self.digest)?;
             }
         }
+        ours.touch(&self.digest);
         Ok(image)
     }
 }

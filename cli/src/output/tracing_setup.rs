@@ -11,16 +11,17 @@ use crate::args::Global;
 /// Our own crates; others speak only where DBIRD_LOG names them.
 const OURS: [&str; 5] = ["dbird", "dbird_core", "dbird_driver", "dbird_local", "dataplane"];
 
-/// Sets tracing up for this process.
-pub(crate) fn trace(global: &Global, log: RunLog) {
+/// Sets tracing up for this process. A filter that can't be understood is given back.
+pub(crate) fn trace(global: &Global, log: RunLog) -> Option<String> {
     let asked = std::env::var("DBIRD_LOG").ok().filter(|v| !v.trim().is_empty());
     let ours = |level: LevelFilter| Targets::new().with_targets(OURS.map(|t| (t, level)));
     let to_stderr = match (&asked, global.verbose) {
-        (Some(filter), _) => filter.parse::<LevelFilter>().map(&ours).ok().or_else(|| filter.parse().ok()),
+        (Some(filter), _) => filter.trim().parse::<LevelFilter>().map(&ours).ok().or_else(|| filter.parse().ok()),
         (None, 0) => None,
         (None, 1) => Some(ours(LevelFilter::DEBUG)),
         (None, _) => Some(Targets::new().with_default(LevelFilter::TRACE)),
     };
+    let misread = asked.filter(|_| to_stderr.is_none());
     let to_log = to_stderr.clone().unwrap_or_else(|| ours(LevelFilter::INFO));
     let file = tracing_subscriber::fmt::layer().json().with_writer(Mutex::new(log)).with_filter(to_log);
     let terminal = to_stderr.map(|filter| {
@@ -29,4 +30,5 @@ pub(crate) fn trace(global: &Global, log: RunLog) {
     });
     // A second set-up in one process changes nothing.
     let _ = tracing_subscriber::registry().with(file).with(terminal).try_init();
+    misread
 }

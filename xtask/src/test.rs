@@ -15,7 +15,7 @@ pub(crate) fn run(args: &Args) -> Outcome {
     if !setup::root().join("../shared/environments").exists() {
         skipped.push("tests against the reference documents ignored: no folder `shared` beside the checkout".into());
     }
-    setup::run(&mut setup::command("cargo", &["test", "--workspace", "--locked"]))?;
+    setup::run(&mut setup::command("cargo", &["test", "--workspace", "--locked", "--no-fail-fast"]))?;
     if setup::has("podman") {
         setup::run(&mut setup::command(
             "cargo",

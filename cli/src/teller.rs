@@ -22,6 +22,8 @@ pub(crate) struct Teller {
 struct Said {
     titles: BTreeMap<StepId, String>,
     hooks: BTreeMap<usize, Vec<String>>,
+    /// A hook runs: what a task writes now is its.
+    in_hook: bool,
 }
 
 impl Teller {
@@ -33,7 +35,12 @@ impl Teller {
     pub(crate) fn tell(&self, told: &Told) {
         match told {
             Told::StepStarted { step, title, .. } => drop(self.said().titles.insert(step.clone(), title.clone())),
-            Told::HookStarted { index, argv, .. } => drop(self.said().hooks.insert(*index, argv.clone())),
+            Told::HookStarted { index, argv, .. } => {
+                let mut said = self.said();
+                said.hooks.insert(*index, argv.clone());
+                said.in_hook = true;
+            }
+            Told::HookFinished { .. } | Told::HookFailed { .. } => self.said().in_hook = false,
             _ => {}
         }
         if let Some(event) = self.translate(told) {
@@ -62,6 +69,7 @@ impl Teller {
             Told::HookFailed { when, index, why, .. } => self.hook(*when, *index, StepState::Failed, why.clone()),
             Told::TaskOutput { task, stderr, text, .. } => Event::Output {
                 task: task.clone(),
+                hook: self.said().in_hook,
                 stream: if *stderr { "stderr" } else { "stdout" }.to_owned(),
                 text: text.clone(),
             },

@@ -509,3 +509,27 @@ fn images_that_no_release_needs_go_after_a_while() {
     project.ok(&["rollback", "1"]);
     assert_eq!(project.get("/").unwrap().1, "hi");
 }
+
+#[test]
+fn hooks_and_shares_of_traffic_are_shown() {
+    let project = Sealed::project();
+    project.ok(&["deploy"]);
+    let base = fs::read_to_string(project.path().join("environments/base.toml")).unwrap();
+    let hook = |n: u8| {
+        let hook = format!("[[rollout.hooks]]\nwhen = \"before-traffic\"\nrun = [\"tiny\", \"exit\", \"{n}\"]\n[env]");
+        project.write("environments/base.toml", &base.replace("[env]", &hook));
+    };
+    hook(4);
+    let failed = project.run(&["deploy", "--set", "env.GREETING=x"]);
+    assert_eq!(failed.code, 3, "{failed}");
+    assert!(failed.stderr.contains("hook tiny exit 4") && failed.stderr.contains("said on stderr"), "{failed}");
+    assert!(!failed.stdout.contains("said on"), "what a hook says is no result: {failed}");
+    hook(0);
+    project.ok(&["deploy", "--set", "env.GREETING=x"]);
+    assert_eq!(project.get("/").unwrap().1, "x");
+
+    let canary = ["--set", "rollout.strategy=canary", "--set", "rollout.weight=30", "--set", "rollout.pause=1s"];
+    let shared = project.ok(&[&["deploy", "--set", "env.GREETING=y"], &canary[..]].concat());
+    assert!(shared.stdout.contains("30 %") && shared.stderr.contains("traffic: r3 70 %, r4 30 %"), "{shared}");
+    assert_eq!(project.get("/").unwrap().1, "y");
+}

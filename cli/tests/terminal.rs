@@ -41,7 +41,14 @@ fn on_a_terminal(
         if let Some((question, answer)) = open
             && String::from_utf8_lossy(&said).contains(question)
         {
-            terminal.write_all(answer.as_bytes()).unwrap();
+            match *answer {
+                // The terminal is not the command's own, so Ctrl-C has to be sent.
+                "^C" => {
+                    let pid = rustix::process::Pid::from_raw(child.id().cast_signed()).unwrap();
+                    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+                }
+                text => terminal.write_all(text.as_bytes()).unwrap(),
+            }
             open = answers.next();
         }
     }
@@ -57,6 +64,8 @@ fn a_terminal_is_asked_and_a_pipe_is_not() {
 
     let (code, said) = on_a_terminal(&project, &["destroy"], &[], &[("(dev):", "prod\n")]);
     assert!(code == 1 && said.contains("nothing was changed"), "{said}");
+    let (code, said) = on_a_terminal(&project, &["destroy"], &[], &[("(dev):", "^C")]);
+    assert!(code == 130 && said.contains("nothing was changed"), "{said}");
     assert!(project.get("/").is_ok());
     let (code, said) = on_a_terminal(&project, &["destroy"], &[("CI", "true")], &[]);
     assert!(code == 2 && said.contains("-y confirms it"), "{said}");

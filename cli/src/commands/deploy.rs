@@ -62,13 +62,13 @@ async fn deploy(args: &Args, cx: &Context, session: &Session, interrupts: &Inter
             session.plan(documents, Some(image), Reason::Deploy, &[]).await?
         }
     };
-    let done = finish(cx, session, planned).await?;
+    let done = finish(cx, session, planned, interrupts).await?;
     image::prune(cx.project()?, &cx.out).await;
     Ok(done)
 }
 
 /// Shows a plan, asks where it could lose data, and carries it out.
-pub(crate) async fn finish(cx: &Context, session: &Session, planned: Planned) -> Result<Done> {
+pub(crate) async fn finish(cx: &Context, session: &Session, planned: Planned, interrupts: &Interrupts) -> Result<Done> {
     if planned.plan.is_empty() {
         let live = session::live(&planned.observed);
         let serving = live.release.clone().unwrap_or_else(|| "nothing".to_owned());
@@ -84,12 +84,12 @@ pub(crate) async fn finish(cx: &Context, session: &Session, planned: Planned) ->
         return Ok(Done { exit_code: 0, outcome: "unchanged", live: Some(live) });
     }
     cx.out.event(Event::Plan { plan: Box::new(planned.plan.clone()) });
-    confirm(cx, &planned.plan)?;
+    confirm(cx, &planned.plan, interrupts).await?;
     session.carry_out(planned).await
 }
 
 /// Only what can't be taken back is asked about.
-fn confirm(cx: &Context, plan: &Plan) -> Result<()> {
+async fn confirm(cx: &Context, plan: &Plan, interrupts: &Interrupts) -> Result<()> {
     let hurts = |s: &dbird_core::Step| s.kind == StepKind::Data && matches!(s.action, Action::Delete | Action::Replace);
     let risky = plan.cloud != Cloud::Local || plan.steps.iter().any(hurts);
     if !risky || cx.global.yes {
@@ -100,7 +100,7 @@ fn confirm(cx: &Context, plan: &Plan) -> Result<()> {
             Failure::usage("this plan needs a confirmation, and there is no terminal to ask on").hint("-y confirms it")
         );
     }
-    match cx.out.ask("Carry this out? [y/N]").as_deref() {
+    match super::ask(cx, interrupts, "Carry this out? [y/N]").await?.as_deref() {
         Some("y" | "Y" | "yes") => Ok(()),
         _ => Err(Failure::failed("not confirmed; nothing was changed")),
     }

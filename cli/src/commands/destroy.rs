@@ -7,6 +7,7 @@ use dbird_core::{Documents, ImageRef, Observed, Reason};
 use super::{Context, Done};
 use crate::{
     failure::{Failure, Result},
+    interrupt::Interrupts,
     output::{Event, events::Live},
     session::Session,
 };
@@ -40,7 +41,7 @@ pub(crate) fn run(args: &Args, cx: &Context) -> Result<Done> {
             cx.out.note(format!("Nothing runs in {}.", spec.environment));
         } else {
             cx.out.event(Event::Plan { plan: Box::new(planned.plan.clone()) });
-            confirm(cx, &spec.environment)?;
+            confirm(cx, &spec.environment, interrupts).await?;
             session.carry_out(planned).await?;
         }
         session.provider.shutdown_agent(&session.target).await?;
@@ -67,7 +68,7 @@ fn check_names(wanted: &[String], there: &BTreeMap<String, String>) -> Result<()
     Err(Failure::usage(format!("there is no data called `{unknown}`")).hint(known))
 }
 
-fn confirm(cx: &Context, environment: &str) -> Result<()> {
+async fn confirm(cx: &Context, environment: &str, interrupts: &Interrupts) -> Result<()> {
     if cx.global.yes {
         return Ok(());
     }
@@ -77,7 +78,8 @@ fn confirm(cx: &Context, environment: &str) -> Result<()> {
         ))
         .hint("-y confirms it"));
     }
-    let answer = cx.out.ask(&format!("Type the environment's name to take it away ({environment}):"));
+    let question = format!("Type the environment's name to take it away ({environment}):");
+    let answer = super::ask(cx, interrupts, &question).await?;
     if answer.as_deref() == Some(environment) {
         return Ok(());
     }

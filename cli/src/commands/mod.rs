@@ -74,7 +74,12 @@ impl Context {
         self.global.cloud.unwrap_or(Cloud::Local)
     }
 
-    /// The environment that is meant, for a command that works on a cloud.
+    /// The environment that was named; a variable that is set to nothing names none.
+    pub(crate) fn wanted(&self) -> Option<&str> {
+        self.global.env.as_deref().filter(|name| !name.is_empty())
+    }
+
+    /// The specification of the environment that is meant, for a command that works on a cloud.
     pub(crate) fn spec(&self) -> Result<Spec> {
         let cloud = self.cloud();
         if cloud != Cloud::Local {
@@ -82,7 +87,7 @@ impl Context {
                 .hint(format!("`dbird validate -c {cloud}` checks the configuration for it")));
         }
         let project = self.project()?;
-        let name = project.environment(self.global.env.as_deref())?;
+        let name = project.environment(self.wanted())?;
         project.spec(&name, cloud, &self.global.set, &self.out)
     }
 }
@@ -121,6 +126,16 @@ impl Context {
                 }
             }
         })
+    }
+}
+
+/// Asks on the terminal; Ctrl-C is an answer too.
+pub(crate) async fn ask(cx: &Context, interrupts: &Interrupts, question: &str) -> Result<Option<String>> {
+    let (out, question) = (cx.out.clone(), question.to_owned());
+    let answer = tokio::task::spawn_blocking(move || out.ask(&question));
+    tokio::select! {
+        answer = answer => Ok(answer.ok().flatten()),
+        () = interrupts.first() => Err(Failure::new(FailureKind::Interrupted, "interrupted; nothing was changed")),
     }
 }
 

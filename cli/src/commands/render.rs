@@ -24,10 +24,10 @@ pub(crate) struct Args {
     out: Option<PathBuf>,
 }
 
-/// Renders the environment, or with none named and `--out`, just that one too.
+/// Renders one environment.
 pub(crate) fn run(args: &Args, cx: &Context) -> Result<Done> {
     let project = cx.project()?;
-    let name = project.environment(cx.global.env.as_deref())?;
+    let name = project.environment(cx.wanted())?;
     let spec = project.spec(&name, cx.cloud(), &cx.global.set, &cx.out)?;
     let documents = project.render(&spec, None)?;
     let folder = args.out.as_ref().map(|out| out.join(documents.cloud.name()).join(&documents.environment));

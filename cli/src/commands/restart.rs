@@ -3,7 +3,7 @@
 use dbird_core::Reason;
 
 use super::{Context, Done, deploy};
-use crate::{failure::Result, session::Session};
+use crate::{failure::Result, interrupt::Interrupts, session::Session};
 
 /// Start new tasks of what serves now, without losing a request
 #[derive(Debug, clap::Args)]
@@ -20,14 +20,14 @@ pub(crate) fn run(_: &Args, cx: &Context) -> Result<Done> {
     let spec = cx.spec()?;
     cx.work(async |interrupts| {
         let session = Session::open(cx, &spec, "restart", Some(interrupts))?;
-        let done = restart(cx, &session).await;
+        let done = restart(cx, &session, interrupts).await;
         session.with_live(done).await
     })
 }
 
-async fn restart(cx: &Context, session: &Session) -> Result<Done> {
+async fn restart(cx: &Context, session: &Session, interrupts: &Interrupts) -> Result<Done> {
     session.recover().await?;
     let serving = session.serving(&session.observe().await?).await?;
     let planned = session.plan(serving.documents, serving.image, Reason::Restart, &[]).await?;
-    deploy::finish(cx, session, planned).await
+    deploy::finish(cx, session, planned, interrupts).await
 }

@@ -6,6 +6,7 @@ use super::{Context, Done, deploy};
 use crate::{
     failure::{Failure, Result},
     image::{self, Layout},
+    interrupt::Interrupts,
     session::Session,
 };
 
@@ -32,12 +33,12 @@ pub(crate) fn run(args: &Args, cx: &Context) -> Result<Done> {
     let spec = cx.spec()?;
     cx.work(async |interrupts| {
         let session = Session::open(cx, &spec, "rollback", Some(interrupts))?;
-        let done = rollback(args, cx, &session).await;
+        let done = rollback(args, cx, &session, interrupts).await;
         session.with_live(done).await
     })
 }
 
-async fn rollback(args: &Args, cx: &Context, session: &Session) -> Result<Done> {
+async fn rollback(args: &Args, cx: &Context, session: &Session, interrupts: &Interrupts) -> Result<Done> {
     session.recover().await?;
     let history = session.operator.history(LOOK_BACK).await?;
     let live = session.observe().await?.current().map(|r| r.id);
@@ -52,5 +53,5 @@ async fn rollback(args: &Args, cx: &Context, session: &Session) -> Result<Done> 
     cx.out.note(format!("Rolling back from {from} to what {} was.", target.id));
     let reason = Reason::Rollback { to: target.id };
     let planned = session.plan(target.documents.clone(), target.image.clone(), reason, &[]).await?;
-    deploy::finish(cx, session, planned).await
+    deploy::finish(cx, session, planned, interrupts).await
 }

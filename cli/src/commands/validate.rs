@@ -24,7 +24,7 @@ pub(crate) struct Args {}
 /// Checks, says each fault once, and counts.
 pub(crate) fn run(_: &Args, cx: &Context) -> Result<Done> {
     let project = cx.project()?;
-    let environments = match &cx.global.env {
+    let environments = match cx.wanted() {
         Some(name) => vec![project.environment(Some(name))?],
         None => project.environments()?,
     };

@@ -187,6 +187,8 @@ pub(crate) enum Event {
     Output {
         /// The task.
         task: String,
+        /// It belongs to a hook of the rollout.
+        hook: bool,
         /// `stdout` or `stderr`.
         stream: String,
         /// The line.

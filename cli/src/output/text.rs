@@ -65,6 +65,7 @@ pub(crate) fn of(event: &Event, look: Look) -> Option<(Stream, String)> {
             StepState::Done => progress(format!("{} hook {}", paint(GREEN, look.tick()), command.join(" "))),
             StepState::Failed => progress(format!("{} hook {}: {detail}", paint(RED, look.cross()), command.join(" "))),
         },
+        Event::Output { hook: true, text, .. } => progress(paint(DIM, format!("  {text}"))),
         Event::Output { stream, text, .. } if stream == "stderr" => progress(text.clone()),
         Event::Output { text, .. } => result(text.clone()),
         Event::Released { release, endpoints } => {

@@ -17,7 +17,7 @@ use dbird_testkit::{
 use support::{Fused, World, body, canary, course, dead, documents, far_away, hook};
 
 /// Runs of the property; a failing one names its seed.
-const SEEDS: u64 = 3_000;
+const SEEDS: u64 = 2_000;
 /// Lives that a plan may take before it has to end without a fault.
 const LIVES_MAX: u32 = 4;
 

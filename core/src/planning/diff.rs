@@ -1,6 +1,6 @@
 //! The fields in which two documents differ. A field that is null and one that is absent are the same thing here.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
@@ -20,7 +20,8 @@ fn walk(path: String, before: Option<&Value>, after: Option<&Value>, changes: &m
         return;
     }
     let seen = changes.len();
-    if let (Some(old), Some(new)) = (parts(before), parts(after)) {
+    let by_name = [before, after].into_iter().flatten().all(|v| !v.is_array() || names(v).is_some());
+    if let (Some(old), Some(new)) = (parts(before, by_name), parts(after, by_name)) {
         let mut keys: Vec<&String> = old.order.iter().chain(new.order.iter()).collect();
         keys.sort_by_key(|key| (key.parse::<u64>().unwrap_or(u64::MAX), *key));
         keys.dedup();
@@ -42,23 +43,25 @@ struct Parts<'a> {
 }
 
 /// The members of an object or list; none for a plain value. What is absent has no members.
-fn parts(value: Option<&Value>) -> Option<Parts<'_>> {
+fn parts(value: Option<&Value>, by_name: bool) -> Option<Parts<'_>> {
     let pairs: Vec<(String, &Value)> = match value {
         None => Vec::new(),
         Some(Value::Object(map)) => map.iter().map(|(k, v)| (k.clone(), v)).collect(),
-        Some(Value::Array(items)) => {
-            let names: Option<Vec<&str>> = items.iter().map(|i| i.get("name")?.as_str()).collect();
-            let distinct =
-                |names: &Vec<&str>| names.iter().collect::<std::collections::BTreeSet<_>>().len() == names.len();
-            match names.filter(distinct) {
-                Some(names) => names.into_iter().map(str::to_owned).zip(items).collect(),
-                None => items.iter().enumerate().map(|(i, v)| (i.to_string(), v)).collect(),
-            }
-        }
+        Some(list @ Value::Array(items)) => match names(list).filter(|_| by_name) {
+            Some(names) => names.into_iter().map(str::to_owned).zip(items).collect(),
+            None => items.iter().enumerate().map(|(i, v)| (i.to_string(), v)).collect(),
+        },
         Some(_) => return None,
     };
     let order = pairs.iter().map(|(key, _)| key.clone()).collect();
     Some(Parts { fields: pairs.into_iter().collect(), order })
+}
+
+/// The names of a list whose members all have one, each its own.
+fn names(list: &Value) -> Option<Vec<&str>> {
+    let names: Vec<&str> = list.as_array()?.iter().map(|i| i.get("name")?.as_str()).collect::<Option<_>>()?;
+    let distinct: BTreeSet<&&str> = names.iter().collect();
+    (distinct.len() == names.len()).then_some(names)
 }
 
 fn quoted(key: &str) -> String {

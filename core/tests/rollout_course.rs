@@ -1,0 +1,114 @@
+//! Courses: what becomes of each strategy in a cloud, and how it is told.
+
+#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
+use std::collections::BTreeMap;
+
+use dbird_core::{
+    Capabilities, Cloud, ReleaseId, Spec,
+    environment::{Layer, Request, resolve},
+    provider::Driver,
+    rollout::Course,
+};
+
+fn capabilities() -> Capabilities {
+    let names = ["all-at-once", "blue-green", "canary", "linear"];
+    Capabilities {
+        cloud: Cloud::Local,
+        strategies: names.iter().map(|n| ((*n).to_owned(), Driver::Dbird)).collect(),
+        any_weights: true,
+        gates: true,
+        test_traffic: true,
+        swap: true,
+        samples: false,
+        one_off_tasks: true,
+    }
+}
+
+fn spec(rollout: &str) -> Spec {
+    let base = format!("schema = 1\n[service]\nname = \"bird\"\nport = 8080\nport_env = \"PORT\"\n[rollout]\n{rollout}");
+    let request = Request {
+        environment: "dev",
+        cloud: Cloud::Local,
+        base: Layer::new("base.toml", base),
+        overlay: None,
+        sets: &[],
+        dbird_version: "0.1.0",
+    };
+    resolve(&request).unwrap_or_else(|faults| panic!("{rollout}: {faults:?}")).0
+}
+
+const ONE: &str = "strategy = \"blue-green\"\nbake = \"0s\"\n";
+const EXCLUSIVE: &str = "[storage]\nkind = \"sqlite\"\nmount = \"/data\"\nwriter = \"exclusive\"\n[env]\nDATA_DIR = \"/data\"\n";
+
+#[test]
+fn every_strategy_becomes_a_course() {
+    let cases = [
+        (ONE.to_owned(), "100", "blue-green: all traffic moves once the new release is ready"),
+        (
+            "strategy = \"blue-green\"\nbake = \"5m\"\n".to_owned(),
+            "100",
+            "blue-green: all traffic moves once the new release is ready; the previous release is kept for 5m after that",
+        ),
+        ("strategy = \"all-at-once\"\nbake = \"0s\"\n".to_owned(), "100", "all-at-once: all traffic moves once the new release is ready"),
+        ("strategy = \"rolling\"\nbake = \"0s\"\n".to_owned(), "100", "blue-green of all copies at once (how rolling is carried out here)"),
+        ("strategy = \"recreate\"\nbake = \"0s\"\n".to_owned(), "100", "blue-green (how recreate is carried out for a store that releases may share)"),
+        (
+            "strategy = \"canary\"\nbake = \"0s\"\nweight = 10\npause = \"5m\"\n".to_owned(),
+            "10 100",
+            "canary: 10 % for 5m, 100 % (by time; metrics are not judged)",
+        ),
+        (
+            "strategy = \"canary\"\nbake = \"0s\"\npause_limit = \"1h\"\nsteps = [{ weight = 5, pause = \"1m\" }, { weight = 25, gate = true }, { weight = 100 }]\n".to_owned(),
+            "5 25 100",
+            "canary: 5 % for 1m, 25 % until somebody goes on, 100 % (by time; metrics are not judged); undone when nobody goes on within 1h at a gate",
+        ),
+        (
+            "strategy = \"linear\"\nbake = \"0s\"\npercent = 30\nevery = \"1m\"\n".to_owned(),
+            "30 60 90 100",
+            "linear: 30 % for 1m, 60 % for 1m, 90 % for 1m, 100 % (by time; metrics are not judged)",
+        ),
+        (
+            "strategy = \"linear\"\nbake = \"0s\"\npercent = 10\nevery = \"1m\"\n".to_owned(),
+            "10 20 30 40 50 60 70 80 90 100",
+            "linear: 10 % for 1m, 20 % for 1m, ... 100 % (by time; metrics are not judged)",
+        ),
+        (format!("{ONE}{EXCLUSIVE}"), "100", "swap (one process may open the store): requests are held while it changes hands"),
+        (
+            format!("{ONE}[[rollout.hooks]]\nwhen = \"before-traffic\"\nrun = [\"true\"]\ntimeout = \"1m\"\n"),
+            "100",
+            "blue-green: all traffic moves once the new release is ready; 1 hook",
+        ),
+    ];
+    for (rollout, weights, told) in cases {
+        let course = Course::of(&spec(&rollout), &capabilities()).unwrap();
+        let shares: Vec<_> = course.weights.iter().map(|w| w.weight.to_string()).collect();
+        assert_eq!(shares.join(" "), weights, "{rollout}");
+        assert_eq!(course.describe(Some(ReleaseId(1))), told, "{rollout}");
+        assert!(course.describe(None).starts_with("first release: all traffic as soon as it is ready"), "{rollout}");
+        let text = serde_json::to_string(&course).unwrap();
+        assert_eq!(serde_json::from_str::<Course>(&text).unwrap(), course);
+    }
+}
+
+#[test]
+fn what_a_cloud_can_not_do_is_said() {
+    let canary = "strategy = \"canary\"\nweight = 10\npause = \"5m\"\n";
+    let no_weights = Capabilities { any_weights: false, ..capabilities() };
+    let no_swap = Capabilities { swap: false, ..capabilities() };
+    let only =
+        |name: &str, driver| Capabilities { strategies: BTreeMap::from([(name.to_owned(), driver)]), ..capabilities() };
+    let cases = [
+        (canary.to_owned(), only("blue-green", Driver::Dbird), "local has no `canary` rollout; it has blue-green"),
+        (
+            canary.to_owned(),
+            only("canary", Driver::Cloud),
+            "this version moves traffic itself, but a `canary` rollout on local is driven by the cloud",
+        ),
+        (canary.to_owned(), no_weights, "local can't split traffic, which a `canary` rollout needs; use blue-green"),
+        (format!("{ONE}{EXCLUSIVE}"), no_swap, "local can't swap a service whose store only one process may open"),
+    ];
+    for (rollout, capabilities, said) in cases {
+        assert_eq!(Course::of(&spec(&rollout), &capabilities).unwrap_err().to_string(), said);
+    }
+}

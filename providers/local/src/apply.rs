@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use dataplane::Secret;
@@ -55,7 +56,10 @@ fn resolve(
         Err(error) => {
             return Err(disk("read secrets", path.display().to_string(), "can't read the project's secrets", &error));
         }
-        Ok(text) => parse(&text).map_err(|line| malformed(&path, line))?,
+        Ok(text) => {
+            warn_if_open(&path);
+            parse(&text).map_err(|line| malformed(&path, line))?
+        }
     };
     let mut found = BTreeMap::new();
     let mut missing = Vec::new();
@@ -89,6 +93,13 @@ fn resolve(
         "write `{name}=<value>` into {}, or set {variable} in the environment of this command",
         path.display()
     )))
+}
+
+fn warn_if_open(path: &Path) {
+    let open = fs::metadata(path).is_ok_and(|file| file.permissions().mode() & 0o077 != 0);
+    if open {
+        tracing::warn!("other users may read {}: chmod 600 it", path.display());
+    }
 }
 
 fn malformed(path: &Path, line: usize) -> ProviderError {

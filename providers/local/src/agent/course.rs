@@ -10,13 +10,15 @@ use dbird_core::{ReleaseId, Weights};
 use tokio::time::Instant;
 
 use super::keeper::{Inner, Keeper};
-use super::state::{Rollout, Stage};
+use super::state::{Rollout, Stage, State};
 use super::{log, swap};
 
 /// A candidate whose tasks died so often has failed.
 const DEATHS_MAX: u32 = 3;
 /// Requests that come in while tasks are taken over wait so long for them to be seen ready.
 const TAKE_OVER_HOLD: Duration = Duration::from_secs(1);
+/// A release that can't be started again is tried this often.
+const RAISE_EVERY: Duration = Duration::from_secs(5);
 /// Of a failed task.
 const LOG_LINES_MAX: usize = 50;
 /// Beyond its own grace a task that was killed needs this long to be gone.
@@ -163,7 +165,7 @@ pub(super) fn last_lines(keeper: &Keeper, task: &str) -> Vec<String> {
 
 async fn shifting(keeper: &Arc<Keeper>, rollout: &Rollout, weights: &Weights) {
     let exclusive = keeper.read(|state| state.releases.values().any(|record| record.body.is_exclusive()));
-    let from = keeper.read(super::state::State::current);
+    let from = keeper.read(State::current);
     let to = weights.0.iter().find(|(_, weight)| **weight == 100).map(|(release, _)| *release);
     match (exclusive, from, to) {
         (true, Some(from), Some(to)) if from != to => match swap::swap(keeper, from, to, swap::Else::Undo).await {
@@ -178,8 +180,7 @@ async fn shifting(keeper: &Arc<Keeper>, rollout: &Rollout, weights: &Weights) {
             keeper.publish();
             keeper.say(format!("traffic: {}", describe(weights)));
             advance(keeper, rollout, Stage::Ready);
-            // After a crash in the middle of a swap that was over already, the door is still held.
-            keeper.background(let_in(Arc::clone(keeper)));
+            serve_on(keeper).await;
         }
     }
 }
@@ -213,7 +214,7 @@ async fn rolling_back(keeper: &Arc<Keeper>, rollout: &Rollout) {
     let release = rollout.release;
     let parent = rollout.parent();
     let exclusive = keeper.read(|state| state.releases.values().any(|record| record.body.is_exclusive()));
-    let swapped = exclusive && keeper.read(super::state::State::current) == Some(release);
+    let swapped = exclusive && keeper.read(State::current) == Some(release);
     match parent.filter(|_| swapped) {
         Some(parent) => {
             // There is no way but back: it goes on until the previous release serves.
@@ -231,13 +232,37 @@ async fn rolling_back(keeper: &Arc<Keeper>, rollout: &Rollout) {
         }
         None => keeper.publish(),
     }
-    keeper.background(let_in(Arc::clone(keeper)));
+    serve_on(keeper).await;
     retire(keeper, release).await;
     keeper.settle(|state| {
         state.releases.remove(&release);
         state.end_rollout(Stage::RolledBack);
     });
     settle_down(keeper).await;
+}
+
+/// After a crash in the middle of a swap that was over already, the door is still held, and if whoever serves was killed as
+/// well, nobody has started it again.
+async fn serve_on(keeper: &Arc<Keeper>) {
+    let serving = keeper
+        .read(|state| state.weights.0.iter().filter(|(_, weight)| **weight > 0).map(|(id, _)| *id).collect::<Vec<_>>());
+    for release in serving {
+        if keeper.statuses(release).is_empty() && keeper.raise(release).await.is_err() {
+            keeper.background(raise_later(Arc::clone(keeper), release));
+        }
+    }
+    keeper.background(let_in(Arc::clone(keeper)));
+}
+
+/// Tries to start a release again until that works.
+pub(super) async fn raise_later(keeper: Arc<Keeper>, release: ReleaseId) {
+    loop {
+        tokio::time::sleep(RAISE_EVERY).await;
+        let wanted = |state: &State| state.releases.get(&release).is_some_and(|record| record.up);
+        if !keeper.read(wanted) || !keeper.statuses(release).is_empty() || keeper.raise(release).await.is_ok() {
+            return;
+        }
+    }
 }
 
 /// Lets requests in as soon as whoever serves was seen ready.

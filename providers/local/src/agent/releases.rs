@@ -175,7 +175,10 @@ impl Keeper {
             )
         })?;
         let recipe = self.recipe_soon(body.clone(), secrets, OPERATION).await?;
-        self.start(release, &body, recipe, found, only_found);
+        // Somebody else was quicker; two of one copy must not be.
+        if self.statuses(release).is_empty() {
+            self.start(release, &body, recipe, found, only_found);
+        }
         Ok(())
     }
 

@@ -13,7 +13,6 @@ use dataplane::files;
 use dataplane::proxy::HoldLimits;
 use dataplane::supervise::Slot;
 use dataplane::task::Task;
-use dbird_core::ReleaseId;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
@@ -29,8 +28,6 @@ use crate::config::Paths;
 const LOCK_WAIT: Duration = Duration::from_secs(2);
 /// An agent with nothing to look after goes after this long.
 const IDLE_MAX: Duration = Duration::from_secs(300);
-/// A release that can't be started again is tried this often.
-const RAISE_EVERY: Duration = Duration::from_secs(5);
 /// A watchdog that can't be started is tried this often.
 const WATCHDOG_EVERY: Duration = Duration::from_millis(500);
 /// A rollout that moves traffic may end before a successor takes over.
@@ -201,7 +198,7 @@ impl Worker {
                 Ok(()) => {}
                 Err(error) => {
                     keeper.note(format!("{release} can't be started again: {}", error.causes.join(": ")));
-                    keeper.background(raise_later(Arc::clone(keeper), *release));
+                    keeper.background(course::raise_later(Arc::clone(keeper), *release));
                 }
             }
         }
@@ -329,16 +326,6 @@ fn listen(channel: Channel, events: mpsc::Sender<Event>) -> io::Result<()> {
         let _ = events.blocking_send(Event::WatchdogGone);
     })?;
     Ok(())
-}
-
-async fn raise_later(keeper: Arc<Keeper>, release: ReleaseId) {
-    loop {
-        tokio::time::sleep(RAISE_EVERY).await;
-        let wanted = |state: &State| state.releases.get(&release).is_some_and(|record| record.up);
-        if !keeper.read(wanted) || keeper.lock().live.contains_key(&release) || keeper.raise(release).await.is_ok() {
-            return;
-        }
-    }
 }
 
 /// Stops a task that nobody wants.

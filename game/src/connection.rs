@@ -1,32 +1,28 @@
 //! Serves one connection within bounds of time: too slow a request is answered with 408, an idle or stuck connection is
 //! closed, and a refusal reaches clients that are still sending. It never decides what a request is answered.
 
-use std::io;
-use std::pin::Pin;
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
-use std::task::{Context, Poll, ready};
+use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::Body;
 use futures::FutureExt;
-use http::{HeaderValue, Request, StatusCode};
+use http::{Request, StatusCode};
 use hyper::body::{Body as _, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tower::Service;
-use tracing::warn;
 
-use crate::answer::fault_body;
 use crate::game::{Game, Stage};
 use crate::metrics::Refused;
-use crate::request_id;
 use crate::settings::Limits;
-use crate::telemetry::LOGS;
+use crate::watched::{Phase, Pulse, Watched, refusal};
 
 /// Largest request head.
 const HEAD_BYTES_MAX: usize = 32 * 1024;
@@ -45,50 +41,95 @@ pub(crate) async fn serve(stream: TcpStream, router: Router, game: Game) {
             let pulse = pulse.clone();
             router.clone().call(request.map(Body::new)).map(move |answer| {
                 let refused = answer.as_ref().is_ok_and(|response| response.status().as_u16() >= 400);
-                pulse.unread.store(has_body && refused, Ordering::Relaxed);
+                pulse.set_unread(has_body && refused);
                 pulse.enter(Phase::Answered);
                 answer
             })
         })
     };
-    let watched = Watched { stream, pulse: pulse.clone(), game: game.clone(), refusal: None };
+    let watched = Watched::new(stream, pulse.clone(), game.clone());
     let mut connection = http1::Builder::new()
         .half_close(true)
+        // One buffer and a plain send are cheaper than a vectored write for answers as small as ours.
+        .writev(false)
         .max_buf_size(2 * HEAD_BYTES_MAX)
         .max_header_size(HEAD_BYTES_MAX)
         .serve_connection(TokioIo::new(watched), service);
-    let limits = &game.settings().limits;
-    let mut life = game.life().watch();
-    let mut check = tokio::time::interval(check_every(limits));
-    check.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut closing = false;
-    let overdue = loop {
-        let wanted = if closing { Stage::Ending } else { Stage::Closing };
-        tokio::select! {
-            biased;
-            // Polled first, so that a request that is already here is taken up before the connection is told to close.
-            _ = &mut connection => break None,
-            stage = life.wait_for(|stage| *stage >= wanted) => match stage.as_deref() {
-                Ok(Stage::Closing) => {
-                    closing = true;
-                    Pin::new(&mut connection).graceful_shutdown();
-                }
-                _ => return,
-            },
-            _ = check.tick() => if let Some(phase) = pulse.overdue(limits) { break Some(phase) },
-        }
-    };
-    let mut stream = connection.into_parts().io.into_inner().stream;
-    match overdue {
-        Some(Phase::Head) => {
+    let end = drive(&mut connection, |connection| connection.graceful_shutdown(), &pulse, &game).await;
+    let mut stream = connection.into_parts().io.into_inner().into_stream();
+    match end {
+        End::Done if pulse.has_unread() => linger(stream).await,
+        End::Overdue(Phase::Head) => {
             game.metrics().refused(Refused::Slow);
             let text = refusal(StatusCode::REQUEST_TIMEOUT, "the request's head came too slowly");
             drop(tokio::time::timeout(LINGER, stream.write_all(&text)).await);
             drop(stream.shutdown().await);
         }
-        Some(_) => {}
-        None if pulse.unread.load(Ordering::Relaxed) => linger(stream).await,
-        None => {}
+        End::Done | End::Overdue(_) | End::Dropped => {}
+    }
+}
+
+/// How a connection came to its end.
+enum End {
+    /// By the client or by agreement.
+    Done,
+    /// It took too long in this phase.
+    Overdue(Phase),
+    /// The process ends.
+    Dropped,
+}
+
+/// What may happen besides requests and answers.
+enum Event {
+    Done,
+    Life,
+    Check,
+}
+
+/// Runs the connection, and looks at the game's life and at the clock now and then. Both wake this task when they have
+/// news; until then a load of an atomic says that there is none, which is cheaper than asking them for every request.
+async fn drive<C: Future + Unpin>(connection: &mut C, finish: impl Fn(Pin<&mut C>), pulse: &Pulse, game: &Game) -> End {
+    let limits = &game.settings().limits;
+    let mut life = game.life().watch();
+    let mut wanted = Stage::Closing;
+    let mut seen = (pulse.beat(), Instant::now());
+    let mut check = pin!(tokio::time::sleep(check_every(limits)));
+    loop {
+        let awaited = wanted;
+        let mut news = pin!(life.wait_for(move |stage| *stage >= awaited));
+        let mut registered: Option<Waker> = None;
+        let event = poll_fn(|cx| {
+            // First, so that a request that is already here is taken up before the connection is told to close.
+            if Pin::new(&mut *connection).poll(cx).is_ready() {
+                return Poll::Ready(Event::Done);
+            }
+            let known = registered.as_ref().is_some_and(|waker| waker.will_wake(cx.waker()));
+            if known && game.life().stage() < wanted && !check.is_elapsed() {
+                return Poll::Pending;
+            }
+            registered = Some(cx.waker().clone());
+            if news.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(Event::Life);
+            }
+            check.as_mut().poll(cx).map(|()| Event::Check)
+        })
+        .await;
+        match event {
+            Event::Done => return End::Done,
+            Event::Life if game.life().stage() == Stage::Ending => return End::Dropped,
+            Event::Life => {
+                wanted = Stage::Ending;
+                finish(Pin::new(&mut *connection));
+            }
+            Event::Check => {
+                if seen.0 != pulse.beat() {
+                    seen = (pulse.beat(), Instant::now());
+                } else if allowed(pulse.phase(), limits).is_some_and(|allowed| seen.1.elapsed() >= allowed) {
+                    return End::Overdue(pulse.phase());
+                }
+                check.as_mut().reset(tokio::time::Instant::now() + check_every(limits));
+            }
+        }
     }
 }
 
@@ -107,177 +148,17 @@ async fn linger(mut stream: TcpStream) {
     drop(tokio::time::timeout(LINGER, discard).await);
 }
 
+/// How long a connection may stay in a phase.
+fn allowed(phase: Phase, limits: &Limits) -> Option<Duration> {
+    match phase {
+        Phase::Fresh | Phase::Head => Some(limits.head_timeout),
+        Phase::Answered => Some(limits.idle_timeout),
+        // A request that is being answered has bounds of its own.
+        Phase::Busy => None,
+    }
+}
+
 /// One timer per connection looks now and then; one per request would cost more than it brings.
 fn check_every(limits: &Limits) -> Duration {
     limits.head_timeout.min(limits.idle_timeout) / 4
-}
-
-/// A whole answer, for requests that never became one.
-pub(crate) fn refusal(status: StatusCode, message: &str) -> Vec<u8> {
-    let request_id = request_id::fresh();
-    warn!(target: LOGS, request_id = request_id.to_str().unwrap_or_default(), status = status.as_u16(), message, "refused");
-    refusal_with(status, message, &request_id)
-}
-
-fn refusal_with(status: StatusCode, message: &str, request_id: &HeaderValue) -> Vec<u8> {
-    let body = fault_body(message, request_id);
-    let retry_after = if status == StatusCode::SERVICE_UNAVAILABLE { "retry-after: 1\r\n" } else { "" };
-    let mut text = format!(
-        "HTTP/1.1 {status}\r\nconnection: close\r\ncontent-type: application/json; charset=utf-8\r\n\
-         access-control-allow-origin: *\r\n{retry_after}x-request-id: {}\r\ncontent-length: {}\r\n\r\n",
-        request_id.to_str().unwrap_or_default(),
-        body.len()
-    )
-    .into_bytes();
-    text.extend_from_slice(&body);
-    text
-}
-
-/// Where a connection stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
-    /// Nothing came yet.
-    Fresh,
-    /// Some of a request's head is here.
-    Head,
-    /// A request is being answered.
-    Busy,
-    /// The answer is being sent, or was.
-    Answered,
-}
-
-impl Phase {
-    const ALL: [Self; 4] = [Self::Fresh, Self::Head, Self::Busy, Self::Answered];
-}
-
-/// A connection's phase and since when; written and read by the connection's own task, hence relaxed.
-struct Pulse {
-    start: Instant,
-    phase: AtomicU8,
-    since_ms: AtomicU64,
-    /// The last request was refused with some of its body unread.
-    unread: AtomicBool,
-}
-
-impl Pulse {
-    fn new() -> Self {
-        Self {
-            start: Instant::now(),
-            phase: AtomicU8::new(Phase::Fresh as u8),
-            since_ms: AtomicU64::new(0),
-            unread: AtomicBool::new(false),
-        }
-    }
-
-    fn phase(&self) -> Phase {
-        Phase::ALL.get(usize::from(self.phase.load(Ordering::Relaxed))).copied().unwrap_or(Phase::Busy)
-    }
-
-    fn enter(&self, phase: Phase) {
-        self.phase.store(phase as u8, Ordering::Relaxed);
-        // A busy request has bounds of its own.
-        if phase != Phase::Busy {
-            self.since_ms.store(self.now_ms(), Ordering::Relaxed);
-        }
-    }
-
-    fn now_ms(&self) -> u64 {
-        u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX)
-    }
-
-    fn overdue(&self, limits: &Limits) -> Option<Phase> {
-        let phase = self.phase();
-        let allowed = match phase {
-            Phase::Fresh | Phase::Head => limits.head_timeout,
-            Phase::Answered => limits.idle_timeout,
-            Phase::Busy => return None,
-        };
-        let waited = Duration::from_millis(self.now_ms().saturating_sub(self.since_ms.load(Ordering::Relaxed)));
-        (waited >= allowed).then_some(phase)
-    }
-}
-
-/// The socket, reporting what happens on it; and what the HTTP library itself refuses is said in our words, since
-/// it would answer without a body or a request identity.
-struct Watched {
-    stream: TcpStream,
-    pulse: Arc<Pulse>,
-    game: Game,
-    /// Our refusal and how much of it is written.
-    refusal: Option<(Vec<u8>, usize)>,
-}
-
-impl Watched {
-    /// The status, if `bytes` is a refusal by the library: then no request has reached the service.
-    fn library_refusal(&self, bytes: &[u8]) -> Option<StatusCode> {
-        if self.pulse.phase() != Phase::Head {
-            return None;
-        }
-        let status = bytes.strip_prefix(b"HTTP/1.1 ").or_else(|| bytes.strip_prefix(b"HTTP/1.0 "))?.get(..3)?;
-        StatusCode::from_bytes(status).ok().filter(StatusCode::is_client_error)
-    }
-
-    fn poll_refuse(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<Option<usize>>> {
-        if self.refusal.is_none() {
-            let Some(status) = self.library_refusal(bytes) else { return Poll::Ready(Ok(None)) };
-            self.game.metrics().refused(Refused::Malformed);
-            self.pulse.unread.store(true, Ordering::Relaxed);
-            let message = match status {
-                StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => "the request's head is too large",
-                _ => "this is not a valid HTTP request",
-            };
-            self.refusal = Some((refusal(status, message), 0));
-        }
-        while let Some((text, written)) = &mut self.refusal
-            && *written < text.len()
-        {
-            *written += ready!(Pin::new(&mut self.stream).poll_write(cx, &text[*written..]))?;
-        }
-        // The library's own text counts as written.
-        Poll::Ready(Ok(Some(bytes.len())))
-    }
-}
-
-impl AsyncRead for Watched {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let before = buffer.filled().len();
-        ready!(Pin::new(&mut self.stream).poll_read(cx, buffer))?;
-        if buffer.filled().len() > before && matches!(self.pulse.phase(), Phase::Fresh | Phase::Answered) {
-            self.pulse.enter(Phase::Head);
-        }
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl AsyncWrite for Watched {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        match ready!(self.poll_refuse(cx, bytes))? {
-            Some(written) => Poll::Ready(Ok(written)),
-            None => Pin::new(&mut self.stream).poll_write(cx, bytes),
-        }
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let first = slices.first().map_or(&[][..], |slice| slice);
-        match ready!(self.poll_refuse(cx, first))? {
-            Some(written) => Poll::Ready(Ok(written)),
-            None => Pin::new(&mut self.stream).poll_write_vectored(cx, slices),
-        }
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
 }

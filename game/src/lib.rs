@@ -30,6 +30,7 @@ mod settings;
 mod store;
 mod submit;
 mod telemetry;
+mod watched;
 mod web;
 
 pub use app::{app, metrics_app};

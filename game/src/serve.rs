@@ -17,6 +17,7 @@ use crate::app::{app, metrics_app};
 use crate::connection;
 use crate::game::{Game, Stage};
 use crate::metrics::Refused;
+use crate::watched::refusal;
 
 /// Connections to the metrics port: a scraper or three.
 const METRICS_CONNECTIONS_MAX: usize = 16;
@@ -128,7 +129,7 @@ impl Door {
             });
         } else {
             self.game.metrics().refused(Refused::OverCapacity);
-            let text = connection::refusal(StatusCode::SERVICE_UNAVAILABLE, "too many connections");
+            let text = refusal(StatusCode::SERVICE_UNAVAILABLE, "too many connections");
             // A new socket's buffer has room; whoever can't take it at once gets a plain close.
             drop(stream.try_write(&text));
         }

@@ -9,12 +9,15 @@ pub(crate) struct Args {
     /// How long each fuzz target runs
     #[arg(long, default_value_t = 300)]
     fuzz_seconds: u32,
-    /// Cases of each property test
+    /// Cases of each property test in the libraries
     #[arg(long, default_value_t = 20_000)]
     cases: u32,
-    /// How often the crash tests run in a row
-    #[arg(long, default_value_t = 10)]
-    crashes: u32,
+    /// Seeds of the driver's crash test over the in-memory provider
+    #[arg(long, default_value_t = 100_000)]
+    seeds: u32,
+    /// Rounds of killing the real agent, its watchdog and its tasks at random moments
+    #[arg(long, default_value_t = 200)]
+    rounds: u32,
 }
 
 /// The fuzz targets in fuzz/fuzz_targets.
@@ -29,12 +32,13 @@ pub(crate) fn run(args: &Args) -> Outcome {
         lines.push((what, outcome, start.elapsed()));
     };
     part(format!("property tests with {} cases each", args.cases), &mut || {
-        let mut command = setup::command("cargo", &["test", "--workspace", "--locked", "property"]);
-        setup::run(command.env("PROPTEST_CASES", args.cases.to_string()))
+        test("PROPTEST_CASES", args.cases, &["--lib"])
     });
-    part(format!("crash tests, {} times", args.crashes), &mut || {
-        (0..args.crashes)
-            .try_for_each(|_| setup::run(&mut setup::command("cargo", &["test", "--workspace", "--locked", "kill"])))
+    part(format!("the driver's crash test, {} seeds", args.seeds), &mut || {
+        test("DBIRD_CRASH_SEEDS", args.seeds, &["--test", "crash", "whatever_happens"])
+    });
+    part(format!("random kills of the real agent, {} rounds each", args.rounds), &mut || {
+        test("DBIRD_SOAK_ROUNDS", args.rounds, &["--test", "crash", "survive_any_kill"])
     });
     for target in TARGETS {
         part(format!("fuzzing `{target}` for {} s", args.fuzz_seconds), &mut || fuzz(target, args.fuzz_seconds));
@@ -57,6 +61,12 @@ pub(crate) fn run(args: &Args) -> Outcome {
     let path = setup::root().join("docs/soak.md");
     std::fs::write(&path, text).map_err(|e| format!("{}: {e}", path.display()))?;
     if failed == 0 { Ok(()) } else { Err(format!("{failed} of {} parts failed", lines.len())) }
+}
+
+/// Runs some of the tests, more of them than usual.
+fn test(variable: &str, number: u32, filter: &[&str]) -> Outcome {
+    let mut command = setup::command("cargo", &["test", "--workspace", "--locked"]);
+    setup::run(command.args(filter).env(variable, number.to_string()))
 }
 
 /// Runs one fuzz target. The fuzzer's instrumentation needs compiler flags that stable Rust keeps behind a variable.

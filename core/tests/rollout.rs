@@ -431,7 +431,7 @@ fn people_are_obeyed() {
                 (0, "ready 0", "shift 100"),
                 (10, "ready 100", "wait until 510 for the bake time to pass"),
                 (20, "interrupt", "finish"),
-                (30, "finished 100", "done succeeded"),
+                (30, "finished 100", "done succeeded: interrupted once it had all traffic: finished at once"),
             ],
         ),
     ];

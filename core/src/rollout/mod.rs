@@ -3,6 +3,9 @@
 
 mod course;
 mod engine;
+mod events;
+mod reactions;
 
 pub use course::{Course, SWAP_HOLD_LIMIT_MS, Unsupported};
-pub use engine::{Decision, Engine, Event, Request};
+pub use engine::Engine;
+pub use events::{Decision, Event, Request};

@@ -1,0 +1,67 @@
+//! The words between an engine and whoever drives it: what happened, what people want, and what is to be done next.
+
+use crate::{Outcome, Progress, Steer};
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Event {
+    /// The provider was polled.
+    Progress(Progress),
+    /// Only time has passed.
+    Tick,
+    /// A hook ended.
+    HookEnded {
+        /// Its place in [`Course::hooks`].
+        index: usize,
+        /// Why it failed; none when it succeeded.
+        failure: Option<String>,
+    },
+    /// Somebody wants something.
+    Request(Request),
+}
+
+/// What people ask of a rollout that is under way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Request {
+    /// Go on now: past the gate, or past the rest of the pause.
+    Promote,
+    /// Undo.
+    Abort {
+        /// Who or why, for the record.
+        why: String,
+    },
+    /// Stay at this weight.
+    Pause,
+    /// Go on from a pause.
+    Resume,
+    /// Whoever drives has to leave: undo, or, where the candidate has all traffic, finish at once.
+    Interrupt,
+}
+
+/// What is to be done next.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Decision {
+    /// Ask the provider for this, then poll.
+    Steer(Steer),
+    /// Run this hook, then say how it ended.
+    RunHook {
+        /// Its place in [`Course::hooks`].
+        index: usize,
+    },
+    /// Poll until something changes.
+    Wait {
+        /// Say [`Event::Tick`] at this time at the latest.
+        until_ms: Option<u64>,
+        /// What is being waited for, in a few words; empty where the provider says it better.
+        waiting_for: String,
+    },
+    /// The step has ended.
+    Done {
+        /// How.
+        outcome: Outcome,
+        /// Why, in a sentence; empty for a plain success.
+        why: String,
+        /// The failing task's last log lines.
+        logs: Vec<String>,
+    },
+}

@@ -77,6 +77,13 @@ impl Game {
         self.0.store.view().condition.load().is_open()
     }
 
+    /// Ends a drain delay early: whoever asks a second time doesn't want to wait for load balancers.
+    pub fn hurry(&self) {
+        if self.0.life.stage() == Stage::Draining {
+            self.0.life.enter(Stage::Closing);
+        }
+    }
+
     /// Stores what is queued and closes the database; `false` if that took longer than `patience`.
     pub async fn close(&self, patience: Duration) -> bool {
         self.0.store.close(patience).await

@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::runtime::{Builder, Runtime};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{error, info, warn};
 
 use crate::check_mount::check_mount;
@@ -29,7 +29,7 @@ Settings are environment variables:
   PORT (8080)              port of the game; 0 lets the system choose
   HOST (0.0.0.0)           address to listen on
   METRICS_PORT             /metrics on a port of its own instead of PORT
-  DRAIN_DELAY_MS (5000)    after SIGTERM: not ready, but still accepting
+  DRAIN_DELAY_MS (5000)    after SIGTERM: not ready, but still accepting; a second signal ends it
   STOP_GRACE_MS (20000)    after that: for requests in flight
   SCORE_STORAGE (direct)   direct (SQLite, one process) or memory
   SCORE_DB_PATH            /data/db.sqlite
@@ -152,14 +152,23 @@ async fn serve_until_signal(settings: Settings) -> Result<(), String> {
         "listening"
     );
     let game = Game::start(settings).map_err(|fault| fault.to_string())?;
-    let shutdown = async {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-    };
-    run(listener, metrics_listener, shutdown, game).await;
+    let (stop, stopping) = tokio::sync::oneshot::channel();
+    let hurried = game.clone();
+    tokio::spawn(async move {
+        either(&mut terminate, &mut interrupt).await;
+        drop(stop.send(()));
+        either(&mut terminate, &mut interrupt).await;
+        hurried.hurry();
+    });
+    run(listener, metrics_listener, async { drop(stopping.await) }, game).await;
     Ok(())
+}
+
+async fn either(one: &mut Signal, other: &mut Signal) {
+    tokio::select! {
+        _ = one.recv() => {}
+        _ = other.recv() => {}
+    }
 }
 
 fn listen(address: SocketAddr, variable: &str) -> Result<TcpListener, String> {

@@ -57,7 +57,15 @@ pub async fn run(
         game.life().enter(Stage::Draining);
         info!(drain_delay_ms = u64::try_from(settings.drain_delay.as_millis()).unwrap_or(u64::MAX), "stopping");
         if !settings.drain_delay.is_zero() {
-            drop(tokio::time::timeout(settings.drain_delay, &mut accepting).await);
+            let mut life = game.life().watch();
+            let hurried = life.wait_for(|stage| *stage > Stage::Draining);
+            let until_hurried = async {
+                tokio::select! {
+                    () = &mut accepting => {}
+                    _ = hurried => {}
+                }
+            };
+            drop(tokio::time::timeout(settings.drain_delay, until_hurried).await);
         }
     }
     // Whoever the system has already connected is served, not reset.

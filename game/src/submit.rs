@@ -2,7 +2,7 @@
 
 use axum::extract::{Request, State};
 use axum::response::Response;
-use http::header::CONTENT_TYPE;
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use http::{HeaderMap, StatusCode};
 use serde::Serialize;
 use tracing::{Instrument, Span, field};
@@ -69,6 +69,9 @@ fn new_score(headers: &HeaderMap, body: &[u8]) -> Result<NewScore, Fault> {
         Some(Ok(text)) => Some(text),
         Some(Err(_)) => return Err(refuse(&BodyFault::ContentType)),
     };
+    if headers.get(CONTENT_ENCODING).is_some_and(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"identity")) {
+        return Err(Fault::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "compressed bodies are not supported"));
+    }
     let read = parse_score_body(content_type, body).map_err(|fault| refuse(&fault))?;
     let run_id = match headers.get(IDEMPOTENCY_KEY).map(|value| value.as_bytes().trim_ascii()) {
         Some(key) if !key.is_empty() => {

@@ -4,7 +4,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::LazyLock;
 
 use axum::body::Body;
-use axum::extract::{Path, Request};
+use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, IF_NONE_MATCH, X_CONTENT_TYPE_OPTIONS};
@@ -44,9 +44,11 @@ pub(crate) async fn index(headers: HeaderMap) -> Response {
     send(&INDEX, &headers)
 }
 
-pub(crate) async fn asset(Path(name): Path<String>, headers: HeaderMap) -> Response {
+pub(crate) async fn asset(request: Request) -> Response {
+    // The names need no decoding, and what can't be decoded is no name.
+    let name = request.uri().path().strip_prefix("/assets/").unwrap_or_default();
     match FILES.iter().find(|file| file.name == name) {
-        Some(file) => send(file, &headers),
+        Some(file) => send(file, request.headers()),
         None => not_found().await.into_response(),
     }
 }

@@ -85,6 +85,8 @@ async fn every_route_answers_as_the_contract_says() {
         ("GET", "/assets/missing", "", 404, "application/json"),
         ("GET", "/assets/../Cargo.toml", "", 404, "application/json"),
         ("GET", "/assets/", "", 404, "application/json"),
+        ("GET", "/assets/%ff", "", 404, "application/json"),
+        ("GET", "/%ff%00", "", 200, "text/html"),
         ("GET", "/favicon.ico", "", 404, "application/json"),
         ("GET", "/a/b.c", "", 404, "application/json"),
         ("POST", "/some/page", "{}", 404, "application/json"),
@@ -193,6 +195,8 @@ async fn bad_scores_get_a_json_error() {
     assert_eq!(ask(&app, post("/score", Body::from_stream(pieces))).await.json()["stored"]["score"], 7);
     let broken = futures::stream::iter([Ok(Bytes::from("{")), Err(std::io::Error::other("gone"))]);
     assert_eq!(ask(&app, post("/score", Body::from_stream(broken))).await.status, 400);
+    let zipped = Request::post("/score").header("content-encoding", "gzip").body(Body::from("{}")).unwrap();
+    assert_eq!(ask(&app, zipped).await.status, 415);
     let no_type = Request::post("/score").body(Body::from(r#"{"score":1}"#)).unwrap();
     assert_eq!(ask(&app, no_type).await.status, 201);
 }

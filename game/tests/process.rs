@@ -100,6 +100,15 @@ fn an_idle_process_stops_at_once() {
 }
 
 #[test]
+fn a_second_signal_ends_the_drain_delay() {
+    let mut server = Server::start_ready(&[("SCORE_STORAGE", "memory"), ("DRAIN_DELAY_MS", "60000")]);
+    server.signal(Signal::INT);
+    until("being not ready", || server.get("/readyz").is_ok_and(|answer| answer.status == 503));
+    server.signal(Signal::INT);
+    assert_eq!(server.wait().code(), Some(0));
+}
+
+#[test]
 fn a_graceful_stop_under_load_fails_no_request_and_loses_no_score() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("db.sqlite");

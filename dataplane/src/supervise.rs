@@ -27,6 +27,8 @@ pub const STABLE: Duration = Duration::from_secs(60);
 const ENDED_KEPT: usize = 12;
 /// A task that fails its liveness probe is killed this long after it was asked to stop, if its own grace is longer.
 const HUNG_GRACE: Duration = Duration::from_secs(5);
+/// Nobody is worth a probe every few milliseconds for longer.
+const HURRY_MAX: Duration = Duration::from_secs(5);
 /// A task that never answered its liveness probe is given this long before that counts as failing.
 const START_GRACE: Duration = Duration::from_secs(60);
 
@@ -236,13 +238,17 @@ impl Worker {
         let begun = Instant::now();
         let (mut ready, mut live) = (Streak::default(), Streak::default());
         let mut was_alive = false;
+        let mut hurried = None;
         let mut kill_at: Option<Instant> = None;
         let Some(address) = task.record().address else { return self.until_ended(task).await };
         loop {
             if self.is_to_stop() || kill_at.is_some() {
                 break;
             }
-            let wait = self.pace(begun);
+            if *self.orders.borrow() == Order::Hurry {
+                hurried.get_or_insert_with(Instant::now);
+            }
+            let wait = self.pace(begun, hurried);
             let asked = self.copy.health.clone();
             let ask_live = self.status.borrow().was_ready || begun.elapsed() > START_GRACE || was_alive;
             let probes = async {
@@ -269,7 +275,7 @@ impl Worker {
                     ready.note(answer.is_good());
                     self.answered(answer, &ready);
                     let counts = was_alive || begun.elapsed() > START_GRACE;
-                    if counts && live.bad >= self.copy.health.unhealthy_after && self.slow_probes(begun) {
+                    if counts && live.bad >= self.copy.health.unhealthy_after && self.slow_probes(begun, hurried) {
                         kill_at = Some(Instant::now() + HUNG_GRACE.min(Duration::from_millis(self.copy.recipe.stop_grace_ms)));
                     }
                 }
@@ -289,19 +295,20 @@ impl Worker {
     }
 
     /// Liveness is only judged at the pace that the service's owner chose, not by hasty first probes.
-    fn slow_probes(&self, begun: Instant) -> bool {
-        self.pace(begun) >= self.copy.health.interval.min(Duration::from_millis(250))
+    fn slow_probes(&self, begun: Instant, hurried: Option<Instant>) -> bool {
+        self.pace(begun, hurried) >= self.copy.health.interval.min(Duration::from_millis(250))
     }
 
     /// The time to the next probe: an impatient start, then what was asked for.
-    fn pace(&self, begun: Instant) -> Duration {
+    fn pace(&self, begun: Instant, hurried: Option<Instant>) -> Duration {
         let interval = self.copy.health.interval;
         let status = self.status.borrow();
-        let quick = match (status.state, *self.orders.borrow()) {
-            (State::Ready, _) => return interval,
-            (_, Order::Hurry) if !status.was_ready => 4,
-            (State::Unready, _) => 250,
-            (State::Waiting, _) => 50,
+        let hurries = hurried.is_some_and(|since| since.elapsed() < HURRY_MAX);
+        let quick = match status.state {
+            State::Ready => return interval,
+            _ if hurries && !status.was_ready => 4,
+            State::Unready => 250,
+            State::Waiting => 50,
             _ if begun.elapsed() < Duration::from_secs(5) => 10,
             _ if begun.elapsed() < Duration::from_secs(30) => 50,
             _ => 250,

@@ -49,9 +49,7 @@ async fn with_watchdog_and_agent_killed_the_next_command_starts_them_anew() {
     let project = Project::new();
     project.deploy(1, &[("VERSION", "v1")]).await;
     let before = services(&project);
-    kill(project.process(WATCHDOG).unwrap());
-    kill(project.process(WORKER).unwrap());
-    eventually("both are gone", async || project.process(&["__agent"]).is_none()).await;
+    project.kill_agent().await;
     assert_eq!(services(&project), before, "the task lives on");
     assert_eq!(project.observe().await.releases[0].weight, 100);
     assert_eq!(project.version().await, "v1");
@@ -73,8 +71,7 @@ async fn a_killed_task_or_supervisor_is_replaced_and_leaves_nothing() {
         .await;
     }
     // Without anybody to see it: what the supervisor left is ended when the agent comes back.
-    kill(project.process(WATCHDOG).unwrap());
-    kill(project.process(WORKER).unwrap());
+    project.kill_agent().await;
     kill(project.process(SHIM).unwrap());
     eventually("one serves again", async || {
         project.observe().await.releases[0].ready && project.version().await == "v1"

@@ -138,8 +138,7 @@ async fn logs_are_followed_across_restarts_without_an_agent_too() {
     lines.into_iter().for_each(|(task, text)| tasks.entry(task).or_default().push(text));
     assert_eq!(tasks["r1-0.1"], ["v1 begins", "dying as told"]);
     assert_eq!(tasks["r1-0.2"], ["v1 begins", "dying as told"]);
-    support::kill(project.process(&["watchdog"]).unwrap());
-    support::kill(project.process(&["worker"]).unwrap());
+    project.kill_agent().await;
     let page =
         project.provider.logs(&project.target, &LogQuery { tail_lines: 2, ..LogQuery::default() }, None).await.unwrap();
     assert_eq!(page.lines.len(), 2);

@@ -29,7 +29,7 @@ use rustix::fs::{FlockOperation, flock};
 pub(crate) use line::{read_line, write_line};
 pub(crate) use worker::make_folder;
 
-/// A longer log is put aside when an agent starts.
+/// A longer log is put aside.
 const LOG_BYTES_MAX: u64 = 1 << 20;
 
 /// For which environment an agent works.
@@ -72,10 +72,17 @@ fn lock(path: &Path) -> io::Result<Option<File>> {
 }
 
 fn open_log(path: &Path) -> io::Result<File> {
-    if fs::metadata(path).is_ok_and(|file| file.len() > LOG_BYTES_MAX) {
-        fs::rename(path, path.with_extension("log.1"))?;
-    }
+    trim_log(path);
     OpenOptions::new().append(true).create(true).mode(0o600).open(path)
+}
+
+/// Puts a log aside that grew too long. It is open for appending in several processes, so it is emptied, not replaced.
+fn trim_log(path: &Path) {
+    if fs::metadata(path).is_ok_and(|file| file.len() > LOG_BYTES_MAX) {
+        // What is not kept is only what this process said of itself.
+        let _ = fs::copy(path, path.with_extension("log.1"));
+        let _ = OpenOptions::new().write(true).truncate(true).open(path);
+    }
 }
 
 /// A line of the agent's own log, which is its error stream.

@@ -230,6 +230,7 @@ impl Worker {
         let keeper = &self.keeper;
         keeper.lock().ring.take(Instant::now(), &keeper.front.counts());
         keeper.save_what_is_behind();
+        super::trim_log(&keeper.paths.log());
         if let Some(watchdog) = &mut self.watchdog {
             // Only to reap it.
             let _ = watchdog.try_wait();

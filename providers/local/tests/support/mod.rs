@@ -198,6 +198,16 @@ impl Project {
         processes(self.folder.path())
     }
 
+    /// Kills watchdog and agent, whichever of them had time to start the other again included.
+    pub(crate) async fn kill_agent(&self) {
+        eventually("no agent is left", async || {
+            let found: Vec<_> = self.processes().into_iter().filter(|(_, line)| line.contains("__agent")).collect();
+            found.iter().for_each(|(pid, _)| kill(*pid));
+            found.is_empty()
+        })
+        .await;
+    }
+
     /// The process whose command line has all of these words.
     pub(crate) fn process(&self, words: &[&str]) -> Option<u32> {
         self.processes().into_iter().find(|(_, line)| words.iter().all(|word| line.contains(word))).map(|(pid, _)| pid)

@@ -140,7 +140,11 @@ impl Keeper {
                 let store = store(&self.options.project, repository, digest, OPERATION)?;
                 let unpacked = image::unpack(&store, digest.as_str(), &self.paths.images())
                     .map_err(|error| fault::image(OPERATION, &error))?;
-                Ok(BTreeMap::from([("rootfs".to_owned(), Value::from(unpacked.rootfs.display().to_string()))]))
+                let rootfs = unpacked.rootfs.display().to_string();
+                Ok(BTreeMap::from([
+                    ("digest".to_owned(), unpacked.digest.into()),
+                    ("rootfs".to_owned(), rootfs.into()),
+                ]))
             }
             Token::Data { name } => {
                 let folder = self.paths.data().join(name);

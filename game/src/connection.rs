@@ -4,7 +4,8 @@
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::{Poll, Waker};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
 use axum::Router;
@@ -86,8 +87,8 @@ enum Event {
     Check,
 }
 
-/// Runs the connection, and looks at the game's life and at the clock now and then. Both wake this task when they have
-/// news; until then a load of an atomic says that there is none, which is cheaper than asking them for every request.
+/// Runs the connection, and looks at the game's life and at the clock when either has news. Asking both for every request
+/// would cost more than the request is worth, so a [`Herald`] says whether there is anything to ask for.
 async fn drive<C: Future + Unpin>(connection: &mut C, finish: impl Fn(Pin<&mut C>), pulse: &Pulse, game: &Game) -> End {
     let limits = &game.settings().limits;
     let mut life = game.life().watch();
@@ -97,21 +98,29 @@ async fn drive<C: Future + Unpin>(connection: &mut C, finish: impl Fn(Pin<&mut C
     loop {
         let awaited = wanted;
         let mut news = pin!(life.wait_for(move |stage| *stage >= awaited));
-        let mut registered: Option<Waker> = None;
+        let mut herald: Option<Arc<Herald>> = None;
         let event = poll_fn(|cx| {
             // First, so that a request that is already here is taken up before the connection is told to close.
             if Pin::new(&mut *connection).poll(cx).is_ready() {
                 return Poll::Ready(Event::Done);
             }
-            let known = registered.as_ref().is_some_and(|waker| waker.will_wake(cx.waker()));
-            if known && game.life().stage() < wanted && !check.is_elapsed() {
-                return Poll::Pending;
-            }
-            registered = Some(cx.waker().clone());
-            if news.as_mut().poll(cx).is_ready() {
+            let herald = match &herald {
+                Some(herald) if herald.task.will_wake(cx.waker()) => {
+                    if !herald.called.load(Ordering::Acquire) {
+                        return Poll::Pending;
+                    }
+                    // Before both are asked: a call from now on is for the next time.
+                    herald.called.store(false, Ordering::Release);
+                    herald
+                }
+                _ => herald.insert(Arc::new(Herald { called: AtomicBool::new(false), task: cx.waker().clone() })),
+            };
+            let waker = Waker::from(herald.clone());
+            let mut cx = Context::from_waker(&waker);
+            if news.as_mut().poll(&mut cx).is_ready() {
                 return Poll::Ready(Event::Life);
             }
-            check.as_mut().poll(cx).map(|()| Event::Check)
+            check.as_mut().poll(&mut cx).map(|()| Event::Check)
         })
         .await;
         match event {
@@ -146,6 +155,23 @@ async fn linger(mut stream: TcpStream) {
         }
     };
     drop(tokio::time::timeout(LINGER, discard).await);
+}
+
+/// Wakes the connection's task and remembers that it was not the socket that did.
+struct Herald {
+    called: AtomicBool,
+    task: Waker,
+}
+
+impl Wake for Herald {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.called.store(true, Ordering::Release);
+        self.task.wake_by_ref();
+    }
 }
 
 /// How long a connection may stay in a phase.

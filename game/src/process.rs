@@ -156,7 +156,7 @@ async fn serve_until_signal(settings: Settings) -> Result<(), String> {
     let hurried = game.clone();
     tokio::spawn(async move {
         either(&mut terminate, &mut interrupt).await;
-        drop(stop.send(()));
+        let _: Result<(), ()> = stop.send(());
         either(&mut terminate, &mut interrupt).await;
         hurried.hurry();
     });

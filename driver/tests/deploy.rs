@@ -4,10 +4,12 @@
 
 mod support;
 
+use std::sync::Arc;
+
 use dbird_core::{Action, Outcome, Reason, spec::HookWhen};
 use dbird_driver::{Error, Event};
 use dbird_testkit::memory::Behaviour;
-use support::{R1, R2, World, body, canary, course, documents, hook};
+use support::{R1, R2, Twist, Twisted, World, body, canary, course, documents, hook};
 
 #[tokio::test]
 async fn releases_follow_each_other() {
@@ -172,7 +174,7 @@ async fn a_person_can_stop_it_until_it_has_all_traffic() {
         let world = World::new();
         world.deploy(body("one", Behaviour::Healthy), &support::course()).await.unwrap();
         let (events, interrupt) = (world.events.clone(), world.interrupt.clone());
-        let operator = world.operator().reporting_to(std::sync::Arc::new(move |e: &Event| {
+        let operator = world.operator().reporting_to(Arc::new(move |e: &Event| {
             if when(e) {
                 interrupt.raise();
             }
@@ -202,4 +204,58 @@ async fn a_plan_that_does_not_stand_any_more_is_refused() {
     assert!(matches!(refused, Error::Moved { .. }), "{refused}");
     assert!(refused.to_string().contains("it was made while r1 served, now r2 serves"), "{refused}");
     assert!(world.operator().holder().await.unwrap().is_none(), "the lease was given back");
+}
+
+#[tokio::test]
+async fn a_candidate_that_the_cloud_does_not_know_any_more_is_taken_away() {
+    for first_release in [false, true] {
+        let world = World::new();
+        if !first_release {
+            world.deploy(body("one", Behaviour::Healthy), &course()).await.unwrap();
+        }
+        let twist = Twist::Forgetful(Default::default());
+        let provider = Arc::new(Twisted { inner: world.provider.clone(), twist });
+        let operator = world.operator_with(provider, world.store.clone());
+        let order = world.order(documents(body("two", Behaviour::Healthy)), Reason::Deploy, &course()).await;
+        let ended = operator.carry_out(order).await.unwrap();
+        assert_eq!(ended.exit_code(), if first_release { 1 } else { 3 });
+        assert_eq!(ended.release.why, "poll: no step `nobody`");
+        assert_eq!(world.live().await, if first_release { "" } else { "r1=100" });
+        assert!(world.provider.is_quiet(&world.target));
+    }
+}
+
+#[tokio::test]
+async fn a_one_off_task_is_followed_to_its_end() {
+    let world = World::new();
+    world.deploy(body("one", Behaviour::Healthy), &course()).await.unwrap();
+    let command = |argv: &[&str]| dbird_core::Command {
+        release: R1,
+        argv: argv.iter().map(|a| (*a).to_owned()).collect(),
+        timeout_ms: None,
+        key: argv.join("-"),
+    };
+    let operator = world.operator();
+    for code in [0, 3, 255] {
+        let ended = operator.run_task(command(&["exit", &code.to_string()]), None).await.unwrap();
+        assert_eq!(ended.exit_code, code);
+    }
+    assert_eq!(operator.run_task(command(&["lines", "300"]), None).await.unwrap().exit_code, 0);
+    let lines: Vec<String> = {
+        let events = world.events.lock().unwrap();
+        events
+            .iter()
+            .filter_map(|e| if let Event::TaskOutput { text, .. } = e { Some(text.clone()) } else { None })
+            .collect()
+    };
+    assert_eq!(lines, (1..=300).map(|n| format!("line {n}")).collect::<Vec<_>>());
+    let late = operator.run_task(command(&["sleep", "60000"]), Some(5_000)).await.unwrap_err();
+    assert!(matches!(&late, Error::Task(why) if why == "it ran out of time"), "{late}");
+    let unknown =
+        operator.run_task(dbird_core::Command { release: R2, ..command(&["exit", "0"]) }, None).await.unwrap_err();
+    assert!(matches!(&unknown, Error::Provider(_)), "{unknown}");
+    world.interrupt.raise();
+    let stopped = operator.run_task(command(&["sleep", "50000"]), None).await.unwrap_err();
+    assert!(matches!(stopped, Error::Interrupted), "{stopped}");
+    assert!(world.provider.is_quiet(&world.target), "nothing goes on behind the command's back");
 }

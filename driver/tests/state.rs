@@ -14,15 +14,13 @@ use std::{
 
 use async_trait::async_trait;
 use dbird_core::{
-    Cloud, Outcome, Provider, Reason, Release, ReleaseId, Target,
-    journal::Entry,
-    provider::{Handle, Progress, Result as Answer, Steer},
+    Cloud, Outcome, Provider, Reason, Release, Steer, Target, Weights,
+    journal::{Entry, What},
 };
-use dbird_driver::{Error, Event, Machine, Series, Store, StoreError, SystemClock, TAKEOVER_MS, open_store};
+use dbird_driver::{Error, Event, Machine, Operator, Series, Store, StoreError, SystemClock, TAKEOVER_MS, open_store};
 use dbird_testkit::memory::Behaviour;
-use support::{R1, R2, World, body, course, dead, documents, far_away};
+use support::{R1, R2, Sleepy, Twist, Twisted, World, body, course, dead, documents, far_away};
 use tempfile::TempDir;
-use tokio::sync::Notify;
 
 fn target() -> Target {
     Target { service: "bird".into(), environment: "dev".into() }
@@ -184,84 +182,62 @@ async fn whoever_is_alive_keeps_the_lease() {
     }
 }
 
-/// Lets one call hang until it is told to go on, as in a laptop that sleeps.
-struct Asleep {
-    inner: Arc<dyn Provider>,
-    asleep: Notify,
-    wake: Notify,
-}
-
-#[async_trait]
-impl Provider for Asleep {
-    fn capabilities(&self) -> dbird_core::Capabilities {
-        self.inner.capabilities()
-    }
-
-    async fn observe(&self, t: &Target) -> Answer<dbird_core::Observed> {
-        self.inner.observe(t).await
-    }
-
-    async fn preview(&self, t: &Target, d: &dbird_core::Documents) -> Answer<dbird_core::Preview> {
-        self.inner.preview(t, d).await
-    }
-
-    async fn apply(&self, t: &Target, w: &dbird_core::Work) -> Answer<Handle> {
-        self.inner.apply(t, w).await
-    }
-
-    async fn poll(&self, t: &Target, h: &Handle) -> Answer<Progress> {
-        self.inner.poll(t, h).await
-    }
-
-    async fn steer(&self, t: &Target, h: &Handle, s: &Steer) -> Answer<()> {
-        self.asleep.notify_one();
-        self.wake.notified().await;
-        self.inner.steer(t, h, s).await
-    }
-
-    async fn sample(&self, t: &Target, r: &[ReleaseId], w: dbird_core::Window) -> Answer<Vec<dbird_core::Samples>> {
-        self.inner.sample(t, r, w).await
-    }
-
-    async fn run(&self, t: &Target, c: &dbird_core::Command) -> Answer<Handle> {
-        self.inner.run(t, c).await
-    }
-
-    async fn logs(
-        &self,
-        t: &Target,
-        q: &dbird_core::LogQuery,
-        c: Option<&dbird_core::Cursor>,
-    ) -> Answer<dbird_core::LogPage> {
-        self.inner.logs(t, q, c).await
-    }
-}
-
 #[tokio::test]
 async fn a_holder_that_wakes_up_late_touches_nothing() {
     let world = World::new();
     world.deploy(body("one", Behaviour::Healthy), &course()).await.unwrap();
-    let provider = Arc::new(Asleep { inner: world.provider.clone(), asleep: Notify::new(), wake: Notify::new() });
+    let sleepy = Arc::new(Sleepy::default());
+    let provider = Arc::new(Twisted { inner: world.provider.clone(), twist: Twist::Sleepy(sleepy.clone()) });
     let open = Arc::new(AtomicBool::new(false));
     let operator = world
-        .operator_with(provider.clone(), world.store.clone())
+        .operator_with(provider, world.store.clone())
         .running_as(far_away())
         .timed_by(Arc::new(support::Laptop { time: support::Time(world.clock.clone()), open: open.clone() }));
     let order = world.order(documents(body("two", Behaviour::Healthy)), Reason::Deploy, &course()).await;
     let sleeper = tokio::spawn(async move { operator.carry_out(order).await });
-    provider.asleep.notified().await;
+    sleepy.asleep.notified().await;
     // The other finds it unfinished, watches, takes over and undoes it.
+    let written = world.store.last(Series::Journal, 1).await.unwrap()[0];
     let recovered = world.operator().recover().await.unwrap().unwrap();
     assert_eq!(recovered.ended.release.outcome, Outcome::RolledBack);
     assert_eq!(world.live().await, "r1=100");
-    // Now the call lands, and its sender wakes up.
-    provider.wake.notify_one();
+    let fence = world.store.read(Series::Journal, written + 1).await.unwrap().unwrap();
+    let fence: Entry = serde_json::from_slice(&fence).unwrap();
+    assert_eq!(fence.what, What::TakenOver { by: "ann@nest".into() }, "the first thing that the other writes");
+    // A call of the old holder that was on its way lands now.
+    let handle = sleepy.steered.lock().unwrap().clone().unwrap();
+    let late = Steer::Shift { weights: Weights::all(R2) };
+    world.provider.steer(&world.target, &handle, &late).await.unwrap_err();
+    // And the old holder wakes up, in the middle of a call that it had not sent yet.
+    sleepy.wake.notify_one();
     open.store(true, Ordering::SeqCst);
     let ended = sleeper.await.unwrap();
     assert!(matches!(ended, Err(Error::Fenced)), "{:?}", ended.map(|e| e.release));
+    assert_eq!(sleepy.sent.load(Ordering::SeqCst), 0, "its time was over when it woke up");
     assert_eq!(world.live().await, "r1=100");
     assert_eq!(world.operator().history(5).await.unwrap().len(), 2);
     assert!(world.operator().unfinished().await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn of_many_who_take_over_one_does() {
+    for round in 0..20 {
+        let world = World::new();
+        world.deploy(body("one", Behaviour::Healthy), &course()).await.unwrap();
+        leave_unfinished(&world, dead()).await;
+        let operators: Vec<_> = (0..6).map(|_| world.operator()).collect();
+        let ended = futures::future::join_all(operators.iter().map(Operator::recover)).await;
+        let mut recovered = 0;
+        for one in ended {
+            match one {
+                Ok(Some(_)) => recovered += 1,
+                Ok(None) | Err(Error::Held(_)) => {}
+                Err(e) => panic!("round {round}: {e}"),
+            }
+        }
+        assert_eq!(recovered, 1, "round {round}");
+        assert_eq!(world.live().await, "r1=100");
+    }
 }
 
 #[tokio::test]

@@ -8,13 +8,15 @@
 
 use std::sync::{
     Arc, Mutex,
-    atomic::{AtomicBool, Ordering},
+    atomic::{AtomicBool, AtomicUsize, Ordering},
 };
 
 use async_trait::async_trait;
 use dbird_core::{
-    Cloud, Document, Documents, Observed, Preview, Provider, Reason, ReleaseId, StepId, StepKind, Target,
+    Capabilities, Cloud, Command, Cursor, Document, Documents, Handle, LogPage, LogQuery, Observed, Phase, Preview,
+    Progress, Provider, Reason, ReleaseId, Samples, Steer, StepId, StepKind, Target, Window, Work,
     planning::{self, Input},
+    provider::Result as Answer,
     rollout::Course,
     spec::{Hook, HookWhen, WeightStep},
 };
@@ -28,6 +30,7 @@ use dbird_testkit::{
 };
 use object_store::memory::InMemory;
 use serde_json::json;
+use tokio::sync::Notify;
 
 /// A driver's clock over the provider's.
 pub(crate) struct Time(pub(crate) Arc<VirtualClock>);
@@ -241,3 +244,76 @@ pub(crate) fn hook(when: HookWhen, argv: &[&str]) -> Hook {
 
 pub(crate) const R1: ReleaseId = ReleaseId(1);
 pub(crate) const R2: ReleaseId = ReleaseId(2);
+
+/// A provider with something odd about it.
+pub(crate) struct Twisted {
+    pub(crate) inner: Arc<MemoryProvider>,
+    pub(crate) twist: Twist,
+}
+
+pub(crate) enum Twist {
+    /// Whoever steers falls asleep before the call is sent.
+    Sleepy(Arc<Sleepy>),
+    /// Once a candidate is ready, its step is not known any more.
+    Forgetful(AtomicBool),
+}
+
+#[derive(Default)]
+pub(crate) struct Sleepy {
+    pub(crate) asleep: Notify,
+    pub(crate) wake: Notify,
+    pub(crate) sent: AtomicUsize,
+    pub(crate) steered: Mutex<Option<Handle>>,
+}
+
+#[async_trait]
+impl Provider for Twisted {
+    fn capabilities(&self) -> Capabilities {
+        self.inner.capabilities()
+    }
+
+    async fn observe(&self, target: &Target) -> Answer<Observed> {
+        self.inner.observe(target).await
+    }
+
+    async fn preview(&self, target: &Target, documents: &Documents) -> Answer<Preview> {
+        self.inner.preview(target, documents).await
+    }
+
+    async fn apply(&self, target: &Target, work: &Work) -> Answer<Handle> {
+        self.inner.apply(target, work).await
+    }
+
+    async fn poll(&self, target: &Target, handle: &Handle) -> Answer<Progress> {
+        let progress = self.inner.poll(target, handle).await?;
+        if let Twist::Forgetful(forgot) = &self.twist {
+            forgot.fetch_or(progress.phase == Phase::Ready, Ordering::SeqCst);
+            if forgot.load(Ordering::SeqCst) {
+                return self.inner.poll(target, &Handle { token: "nobody".into(), ..handle.clone() }).await;
+            }
+        }
+        Ok(progress)
+    }
+
+    async fn steer(&self, target: &Target, handle: &Handle, steer: &Steer) -> Answer<()> {
+        if let Twist::Sleepy(sleepy) = &self.twist {
+            *sleepy.steered.lock().unwrap() = Some(handle.clone());
+            sleepy.asleep.notify_one();
+            sleepy.wake.notified().await;
+            sleepy.sent.fetch_add(1, Ordering::SeqCst);
+        }
+        self.inner.steer(target, handle, steer).await
+    }
+
+    async fn sample(&self, target: &Target, releases: &[ReleaseId], window: Window) -> Answer<Vec<Samples>> {
+        self.inner.sample(target, releases, window).await
+    }
+
+    async fn run(&self, target: &Target, command: &Command) -> Answer<Handle> {
+        self.inner.run(target, command).await
+    }
+
+    async fn logs(&self, target: &Target, query: &LogQuery, cursor: Option<&Cursor>) -> Answer<LogPage> {
+        self.inner.logs(target, query, cursor).await
+    }
+}

@@ -388,6 +388,14 @@ fn logs_are_followed_until_interrupted() {
     }
     signal(&follow, rustix::process::Signal::INT);
     assert_eq!(follow.wait().unwrap().code(), Some(0));
+
+    // Nobody reads any more, as in `dbird logs -f | head`: that ends it too, although nothing is written.
+    let mut follow = project.command(&["logs", "-f"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut first = [0; 1];
+    std::io::Read::read_exact(follow.stdout.as_mut().unwrap(), &mut first).unwrap();
+    drop(follow.stdout.take());
+    assert_eq!(follow.wait().unwrap().code(), Some(0));
+    assert_eq!(project.run(&["logs", "--release", "99"]).code, 2);
 }
 
 #[test]

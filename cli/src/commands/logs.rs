@@ -5,7 +5,11 @@ use std::time::Duration;
 use dbird_core::{LogQuery, Provider, ReleaseId};
 
 use super::{Context, Done};
-use crate::{failure::Result, output::Event, session::Session};
+use crate::{
+    failure::{Failure, Result},
+    output::Event,
+    session::Session,
+};
 
 /// Asked again after this long when nothing new came.
 const POLL: Duration = Duration::from_millis(250);
@@ -54,6 +58,9 @@ async fn show(args: &Args, cx: &Context, session: &Session) -> Result<Done> {
     loop {
         let page = session.provider.logs(&session.target, &query, cursor.as_ref()).await?;
         let idle = page.lines.is_empty();
+        if idle && cursor.is_none() {
+            silent(args, cx, session).await?;
+        }
         for line in page.lines {
             cx.out.event(Event::Log {
                 written_at_unix_ms: line.at_unix_ms,
@@ -70,5 +77,20 @@ async fn show(args: &Args, cx: &Context, session: &Session) -> Result<Done> {
         if idle {
             tokio::time::sleep(POLL).await;
         }
+    }
+}
+
+/// Nothing to show has a reason.
+async fn silent(args: &Args, cx: &Context, session: &Session) -> Result<()> {
+    match args.release {
+        Some(release) if session.operator.release(release).await?.is_none() => {
+            Err(Failure::usage(format!("there is no release {release} in {}", session.target.environment))
+                .hint("`dbird history` lists the releases"))
+        }
+        _ if args.tail > 0 => {
+            cx.out.note("Nothing was logged yet.");
+            Ok(())
+        }
+        _ => Ok(()),
     }
 }

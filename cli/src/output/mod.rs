@@ -108,9 +108,14 @@ impl Output {
         self.interactive
     }
 
-    /// Whether whoever read the results went away.
+    /// Whether whoever read the results went away. Found out also without writing anything.
     pub(crate) fn is_closed(&self) -> bool {
-        self.streams().stdout_closed
+        use rustix::event::{PollFd, PollFlags, Timespec, poll};
+        let stdout = io::stdout();
+        let mut fds = [PollFd::new(&stdout, PollFlags::empty())];
+        let asked = poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }));
+        let gone = asked.is_ok() && fds[0].revents().intersects(PollFlags::ERR | PollFlags::HUP | PollFlags::NVAL);
+        gone || self.streams().stdout_closed
     }
 
     /// Why results could not be written, if not because their reader went away.

@@ -10,7 +10,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
 use crate::check_mount::check_mount;
 use crate::game::Game;
@@ -87,7 +87,7 @@ fn serve() -> ExitCode {
         Ok(telemetry) => telemetry,
         Err(fault) => return fail(FAILED, &format!("no thread for the log: {fault}")),
     };
-    std::panic::set_hook(Box::new(|panic| error!(%panic, "a fault of this program")));
+    std::panic::set_hook(Box::new(report_panic));
     for warning in warnings {
         warn!("{warning}");
     }
@@ -101,6 +101,12 @@ fn serve() -> ExitCode {
     };
     telemetry.flush();
     code
+}
+
+/// Past the log, which may be what panicked.
+fn report_panic(panic: &std::panic::PanicHookInfo<'_>) {
+    let line = serde_json::json!({"level": "ERROR", "message": "a fault of this program", "panic": panic.to_string()});
+    drop(writeln!(io::stderr(), "{line}"));
 }
 
 /// How many threads answer requests here.

@@ -8,11 +8,11 @@ use http::header::USER_AGENT;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use opentelemetry::KeyValue;
 use opentelemetry::propagation::{Extractor, TextMapPropagator};
-use opentelemetry::trace::{TraceContextExt, TracerProvider};
+use opentelemetry::trace::{SpanId, TraceContextExt, TraceId, TracerProvider};
 use opentelemetry_otlp::{Protocol, SpanExporter, WithExportConfig};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::propagation::TraceContextPropagator;
-use opentelemetry_sdk::trace::SdkTracerProvider;
+use opentelemetry_sdk::trace::{IdGenerator, SdkTracerProvider};
 use tracing::{Level, Span, Subscriber, field, warn};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 use tracing_subscriber::filter::{LevelFilter, Targets};
@@ -110,7 +110,25 @@ fn exporter(settings: &Settings) -> Result<SdkTracerProvider, opentelemetry_otlp
     if let Some(release) = &settings.release {
         resource = resource.with_attribute(KeyValue::new("dbird.release", release.clone()));
     }
-    Ok(SdkTracerProvider::builder().with_batch_exporter(exporter).with_resource(resource.build()).build())
+    Ok(SdkTracerProvider::builder()
+        .with_batch_exporter(exporter)
+        .with_id_generator(Ids)
+        .with_resource(resource.build())
+        .build())
+}
+
+/// The SDK's own generator panics in a statically linked process whose root has no /dev/urandom.
+#[derive(Debug)]
+struct Ids;
+
+impl IdGenerator for Ids {
+    fn new_trace_id(&self) -> TraceId {
+        TraceId::from(fastrand::u128(1..))
+    }
+
+    fn new_span_id(&self) -> SpanId {
+        SpanId::from(fastrand::u64(1..))
+    }
 }
 
 /// Whether a request to this route may get a log line.

@@ -62,22 +62,20 @@ fn browse(args: &[&str]) -> Outcome {
     setup::run(node.args(args).env("DBIRD_BROWSER_MODULES", tools.join("node_modules")))
 }
 
-/// Deploys twice in a terminal of its own and returns the file that holds the last screen, colours included.
+/// Deploys once unseen, then in a terminal of its own, and returns the file that holds the last screen, colours included.
 fn deploy(release: &Path) -> Outcome<std::path::PathBuf> {
-    let folder = tempfile::tempdir_in(setup::target()).map_err(|e| e.to_string())?;
-    let copy = setup::command("cp", &["-r", "environments"]).arg(folder.path()).status();
-    copy.map_err(|e| e.to_string())?;
+    let folder = tempfile::Builder::new().prefix("drafty-bird-").tempdir().map_err(|e| e.to_string())?;
+    setup::run(setup::command("cp", &["-r", "environments"]).arg(folder.path()))?;
     std::fs::copy(release.join("drafty-bird"), folder.path().join("drafty-bird")).map_err(|e| e.to_string())?;
-    let (front, test) = (free_address()?, free_address()?);
-    let set = format!(
-        "--set service.build.command='[\"true\"]' --set service.build.binary=drafty-bird --set cloud.local.listen={front} --set cloud.local.test_listen={test}"
-    );
-    let dbird = release.join("dbird").display().to_string();
     // The person in the picture types `dbird`; the function adds what keeps this deploy apart from a real one.
     let rc = format!(
-        "PS1='\\[\\e[1;32m\\]$\\[\\e[0m\\] '\ndbird() {{ local c=$1; shift; {dbird} $c \"$@\" -e dev $EXTRA; }}\nEXTRA=\nclear\n"
+        "PS1='\\[\\e[1;32m\\]$\\[\\e[0m\\] '\nPROMPT_COMMAND='touch done'\ndbird() {{ local c=$1; shift; {} $c \"$@\" -e dev \
+         --set service.build.command='[\"true\"]' --set service.build.binary=drafty-bird \
+         --set cloud.local.listen={} --set cloud.local.test_listen={}; }}\n",
+        release.join("dbird").display(),
+        free_address()?,
+        free_address()?,
     );
-    let rc = rc.replace("$EXTRA;", &format!("{set};")).replace("EXTRA=\n", "");
     std::fs::write(folder.path().join("rc"), rc).map_err(|e| e.to_string())?;
     let socket = folder.path().join("tmux.sock").display().to_string();
     let tmux = |args: &[&str]| {
@@ -85,25 +83,25 @@ fn deploy(release: &Path) -> Outcome<std::path::PathBuf> {
             Command::new("tmux").args(["-S", &socket]).args(args).current_dir(folder.path()).stdin(Stdio::null()),
         )
     };
-    tmux(&["new-session", "-d", "-s", "p", "-x", COLUMNS, "-y", ROWS, "bash --noprofile --rcfile rc -i"])?;
-    let type_and_wait = |line: &str| -> Outcome {
-        let done = folder.path().join("done");
-        let _ = std::fs::remove_file(&done);
-        tmux(&["send-keys", "-t", "p", line, "Enter"])?;
-        tmux(&["send-keys", "-t", "p", " touch done; tput cuu1; tput el", "Enter"])?;
-        let mut tries = 600;
-        while !done.exists() {
-            tries -= 1;
-            if tries == 0 {
-                return Err(format!("`{line}` did not end:\n{}", tmux(&["capture-pane", "-p", "-t", "p"])?));
+    let done = folder.path().join("done");
+    let prompt = |what: &str| -> Outcome {
+        for _ in 0..600 {
+            if done.exists() {
+                return Ok(());
             }
             std::thread::sleep(Duration::from_millis(100));
         }
-        Ok(())
+        Err(format!("`{what}` did not end:\n{}", tmux(&["capture-pane", "-p", "-t", "p"])?))
     };
-    let typed = ["dbird deploy", "dbird deploy --set env.GREETING=hi", "dbird status"]
-        .iter()
-        .try_for_each(|l| type_and_wait(l));
+    let type_and_wait = |line: &str| -> Outcome {
+        let _ = std::fs::remove_file(&done);
+        tmux(&["send-keys", "-t", "p", line, "Enter"])?;
+        prompt(line)
+    };
+    tmux(&["new-session", "-d", "-s", "p", "-x", COLUMNS, "-y", ROWS, "bash --noprofile --rcfile rc -i"])?;
+    prompt("bash")?;
+    let lines = ["dbird deploy", "clear", "dbird deploy --set env.GREETING=hi", "dbird history"];
+    let typed = lines.iter().try_for_each(|l| type_and_wait(l));
     let screen = tmux(&["capture-pane", "-e", "-p", "-t", "p"]);
     let _ = type_and_wait("dbird destroy -y");
     let _ = tmux(&["kill-server"]);

@@ -12,6 +12,7 @@ mod body;
 mod chaos;
 mod check_mount;
 mod clock;
+mod collector;
 mod connection;
 mod edge;
 mod game;

@@ -1,18 +1,12 @@
 //! Installs logs and, where a collector is named, traces; and knows what a request's span looks like.
 //! Without a collector no span is ever made; a dead one costs a bounded queue and nothing else.
 
-use std::time::Duration;
-
 use axum::extract::Request;
 use http::header::USER_AGENT;
 use http::{HeaderMap, HeaderValue, StatusCode};
-use opentelemetry::KeyValue;
 use opentelemetry::propagation::{Extractor, TextMapPropagator};
-use opentelemetry::trace::{SpanId, TraceContextExt, TraceId, TracerProvider};
-use opentelemetry_otlp::{Protocol, SpanExporter, WithExportConfig};
-use opentelemetry_sdk::Resource;
+use opentelemetry::trace::{TraceContextExt, TracerProvider};
 use opentelemetry_sdk::propagation::TraceContextPropagator;
-use opentelemetry_sdk::trace::{IdGenerator, SdkTracerProvider};
 use tracing::{Level, Span, Subscriber, field, warn};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 use tracing_subscriber::filter::{LevelFilter, Targets};
@@ -21,6 +15,7 @@ use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, fmt};
 
+use crate::collector::{Collector, SERVICE_NAME};
 use crate::log_sink::LogSink;
 use crate::route::Route;
 use crate::settings::Settings;
@@ -30,13 +25,9 @@ pub(crate) const LOGS: &str = "drafty_bird::http";
 /// Target of everything that is traced. It has spans only and never reaches the log.
 pub(crate) const SPANS: &str = "drafty_bird::spans";
 
-const SERVICE_NAME: &str = "drafty-bird";
-/// How long the last spans may hold up a stopping process.
-const LAST_SPANS_WAIT: Duration = Duration::from_secs(1);
-
 /// What was installed.
 pub(crate) struct Telemetry {
-    traces: Option<SdkTracerProvider>,
+    collector: Option<Collector>,
     sink: LogSink,
 }
 
@@ -49,17 +40,19 @@ impl Telemetry {
         let lines_wanted = Targets::new()
             .with_default(level.min(LevelFilter::WARN))
             .with_target("drafty_bird", level)
+            // Says the same about a dead collector every few seconds; we say it once.
+            .with_target("opentelemetry", LevelFilter::OFF)
             .with_target(SPANS, LevelFilter::OFF);
-        let (traces, trouble) = match settings.telemetry.then(|| exporter(settings)) {
+        let (collector, trouble) = match settings.telemetry.then(|| Collector::new(settings)) {
             None => (None, None),
-            Some(Ok(provider)) => (Some(provider), None),
+            Some(Ok(collector)) => (Some(collector), None),
             Some(Err(fault)) => (None, Some(fault)),
         };
         // A second installation happens in tests only; the first one stays.
-        let installed = match &traces {
+        let installed = match &collector {
             None => tracing_subscriber::registry().with(lines_wanted).with(lines(&sink)).try_init(),
-            Some(provider) => {
-                let spans = tracing_opentelemetry::layer().with_tracer(provider.tracer(SERVICE_NAME));
+            Some(collector) => {
+                let spans = tracing_opentelemetry::layer().with_tracer(collector.provider.tracer(SERVICE_NAME));
                 let spans_wanted = Targets::new().with_target(SPANS, LevelFilter::INFO);
                 tracing_subscriber::registry()
                     .with(lines(&sink).with_filter(lines_wanted))
@@ -73,15 +66,13 @@ impl Telemetry {
         if let Some(fault) = trouble {
             warn!(error = %fault, "no spans are exported");
         }
-        Ok(Self { traces, sink })
+        Ok(Self { collector, sink })
     }
 
     /// Sends the last spans, within bounds, and the last lines.
     pub(crate) fn flush(self) {
-        if let Some(provider) = self.traces
-            && let Err(fault) = provider.shutdown_with_timeout(LAST_SPANS_WAIT)
-        {
-            warn!(error = %fault, "the last spans were not exported");
+        if let Some(collector) = self.collector {
+            collector.finish();
         }
         self.sink.flush();
     }
@@ -96,39 +87,6 @@ fn lines<S: Subscriber + for<'span> LookupSpan<'span>>(sink: &LogSink) -> impl L
         .with_span_list(false)
         .with_target(false)
         .with_writer(sink.clone())
-}
-
-fn exporter(settings: &Settings) -> Result<SdkTracerProvider, opentelemetry_otlp::ExporterBuildError> {
-    // Endpoint, headers, timeout and sampling come from the OTEL_* variables, which the SDK reads itself.
-    let exporter = SpanExporter::builder().with_http().with_protocol(Protocol::HttpBinary).build()?;
-    let named = std::env::var("OTEL_SERVICE_NAME").is_ok_and(|name| !name.is_empty())
-        || std::env::var("OTEL_RESOURCE_ATTRIBUTES").is_ok_and(|text| text.contains("service.name="));
-    let mut resource = Resource::builder().with_attribute(KeyValue::new("service.version", env!("CARGO_PKG_VERSION")));
-    if !named {
-        resource = resource.with_service_name(SERVICE_NAME);
-    }
-    if let Some(release) = &settings.release {
-        resource = resource.with_attribute(KeyValue::new("dbird.release", release.clone()));
-    }
-    Ok(SdkTracerProvider::builder()
-        .with_batch_exporter(exporter)
-        .with_id_generator(Ids)
-        .with_resource(resource.build())
-        .build())
-}
-
-/// The SDK's own generator panics in a statically linked process whose root has no /dev/urandom.
-#[derive(Debug)]
-struct Ids;
-
-impl IdGenerator for Ids {
-    fn new_trace_id(&self) -> TraceId {
-        TraceId::from(fastrand::u128(1..))
-    }
-
-    fn new_span_id(&self) -> SpanId {
-        SpanId::from(fastrand::u64(1..))
-    }
 }
 
 /// Whether a request to this route may get a log line.

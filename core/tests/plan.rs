@@ -129,6 +129,29 @@ fn a_step_acts_only_where_live_differs_from_wanted() {
 }
 
 #[test]
+fn a_reference_to_what_stays_is_no_change() {
+    let path = dbird_core::document::reference(&StepId::new("data"), "path");
+    let mounts = |path: Value| json!({ "mounts": [{ "name": "data", "path": path }], "first": [path] });
+    let wanted = documents(&[
+        ("data", StepKind::Data, json!({ "name": "scores" })),
+        ("service", StepKind::Service, mounts(path.clone())),
+    ]);
+    let filled = documents(&[
+        ("data", StepKind::Data, json!({ "name": "scores" })),
+        ("service", StepKind::Service, mounts(json!("/srv/scores"))),
+    ]);
+    let mut observed = live(&filled, 3);
+    let same = make(&wanted, &observed, Reason::Deploy, &[]).unwrap();
+    assert_eq!(actions(&same), "data:none service:none");
+    // Made anew, it may give something else.
+    observed.documents.remove(&StepId::new("data"));
+    let anew = make(&wanted, &observed, Reason::Deploy, &[]).unwrap();
+    assert_eq!(actions(&anew), "data:adopt service:update");
+    let changed: Vec<_> = anew.steps[1].changes.iter().map(|c| (c.path.as_str(), c.after.clone())).collect();
+    assert_eq!(changed, [("first.0", Some(path.clone())), ("mounts.data.path", Some(path))]);
+}
+
+#[test]
 fn destroy_keeps_data_unless_it_is_named() {
     let observed = live(&all("one"), 3);
     let cases = [

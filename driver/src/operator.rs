@@ -283,7 +283,7 @@ impl Operator {
         let holder = Holder {
             actor: self.who.actor.clone(),
             command: self.who.command.clone(),
-            run: format!("{}-{}-{}", self.machine.pid, self.machine.started_ticks, self.clock.boot_ms()),
+            run: format!("{}-{:016x}", self.machine.pid, random()),
             machine: self.machine.clone(),
             since_unix_ms,
         };
@@ -310,4 +310,10 @@ impl Operator {
         }
         e
     }
+}
+
+/// A number that no other run has, on this machine or another: equal records must come from one run.
+fn random() -> u64 {
+    use std::hash::{BuildHasher, Hasher, RandomState};
+    RandomState::new().build_hasher().finish()
 }

@@ -6,9 +6,10 @@ mod support;
 
 use std::sync::Arc;
 
-use dbird_core::{Action, Outcome, Reason, spec::HookWhen};
+use dbird_core::{Action, Outcome, Reason, StepId, spec::HookWhen};
 use dbird_driver::{Error, Event};
 use dbird_testkit::memory::Behaviour;
+use serde_json::json;
 use support::{R1, R2, Twist, Twisted, World, body, canary, course, documents, hook};
 
 #[tokio::test]
@@ -258,4 +259,31 @@ async fn a_one_off_task_is_followed_to_its_end() {
     let stopped = operator.run_task(command(&["sleep", "50000"]), None).await.unwrap_err();
     assert!(matches!(stopped, Error::Interrupted), "{stopped}");
     assert!(world.provider.is_quiet(&world.target), "nothing goes on behind the command's back");
+}
+
+#[tokio::test]
+async fn references_are_filled_also_from_steps_with_nothing_to_do() {
+    let world = World::new();
+    let referring = |greeting: &str| {
+        let mut documents = documents(body("", Behaviour::Healthy));
+        let id = dbird_core::document::reference(&StepId::new("data"), "id");
+        documents.steps[1].body =
+            json!({ "greeting": id, "behaves": { "is": "healthy" }, "exclusive": greeting == "two" });
+        documents
+    };
+    for greeting in ["one", "two"] {
+        let order = world.order(referring(greeting), Reason::Deploy, &course()).await;
+        assert_eq!(order.plan.steps[0].action == Action::None, greeting == "two");
+        let ended = world.operator().carry_out(order).await.unwrap();
+        assert_eq!(ended.release.outcome, Outcome::Succeeded, "{}", ended.release.why);
+        let live = world.observed().await.documents;
+        assert_eq!(live[&StepId::new("service")]["greeting"], "memory:data");
+    }
+    assert!(world.order(referring("two"), Reason::Deploy, &course()).await.plan.is_empty());
+    let mut unknown = referring("three");
+    unknown.steps[1].body["greeting"] = dbird_core::document::reference(&StepId::new("data"), "nothing");
+    unknown.steps[1].body["exclusive"] = json!(false);
+    let ended = world.operator().carry_out(world.order(unknown, Reason::Deploy, &course()).await).await.unwrap();
+    assert_eq!(ended.release.outcome, Outcome::RolledBack);
+    assert!(ended.release.why.contains("needs output `nothing` of step `data`"), "{}", ended.release.why);
 }

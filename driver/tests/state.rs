@@ -219,12 +219,38 @@ async fn a_holder_that_wakes_up_late_touches_nothing() {
     assert!(world.operator().unfinished().await.unwrap().is_none());
 }
 
+/// Lets others in between.
+struct Slow(Arc<dyn Store>);
+
+#[async_trait]
+impl Store for Slow {
+    async fn create(&self, series: Series, number: u64, bytes: Vec<u8>) -> Result<bool, StoreError> {
+        tokio::task::yield_now().await;
+        self.0.create(series, number, bytes).await
+    }
+
+    async fn read(&self, series: Series, number: u64) -> Result<Option<Vec<u8>>, StoreError> {
+        tokio::task::yield_now().await;
+        self.0.read(series, number).await
+    }
+
+    async fn last(&self, series: Series, count: usize) -> Result<Vec<u64>, StoreError> {
+        tokio::task::yield_now().await;
+        self.0.last(series, count).await
+    }
+
+    fn place(&self) -> String {
+        self.0.place()
+    }
+}
+
 #[tokio::test]
 async fn of_many_who_take_over_one_does() {
     for round in 0..20 {
-        let world = World::new();
+        let mut world = World::new();
         world.deploy(body("one", Behaviour::Healthy), &course()).await.unwrap();
         leave_unfinished(&world, dead()).await;
+        world.store = Arc::new(Slow(world.store.clone()));
         let operators: Vec<_> = (0..6).map(|_| world.operator()).collect();
         let ended = futures::future::join_all(operators.iter().map(Operator::recover)).await;
         let mut recovered = 0;

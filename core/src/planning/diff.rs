@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-use crate::Change;
+use crate::{Change, StepId, document::REFERENCE_KEY};
 
 /// The fields in which two documents differ, as dotted paths in a stable order: objects by key, lists of named objects by
 /// name, other lists by position. Empty exactly when the two say the same.
@@ -13,6 +13,35 @@ pub fn diff(before: &Value, after: &Value) -> Vec<Change> {
     let mut changes = Vec::new();
     walk(String::new(), before.as_ref(), after.as_ref(), &mut changes);
     changes
+}
+
+/// The wanted document, with every reference to a step that stays as it is replaced by what is live in its place: what a
+/// step gave it still gives. A reference to a step that is made anew stays one, and so differs.
+pub(super) fn with_known_references(wanted: &Value, live: Option<&Value>, anew: &BTreeSet<StepId>) -> Value {
+    match wanted {
+        Value::Object(map) => match (map.get(REFERENCE_KEY), live) {
+            (Some(reference), Some(live)) if !live.is_null() => {
+                let step = reference.get("step").and_then(Value::as_str).map(StepId::new);
+                if step.is_some_and(|s| anew.contains(&s)) { wanted.clone() } else { live.clone() }
+            }
+            (Some(_), _) => wanted.clone(),
+            (None, live) => {
+                let known = |(key, value): (&String, &Value)| {
+                    (key.clone(), with_known_references(value, live.and_then(|l| l.get(key)), anew))
+                };
+                Value::Object(map.iter().map(known).collect())
+            }
+        },
+        Value::Array(items) => {
+            let live = |index: usize, item: &Value| match item.get("name") {
+                Some(name) => live?.as_array()?.iter().find(|l| l.get("name") == Some(name)),
+                None => live?.get(index),
+            };
+            let known = |(index, item): (usize, &Value)| with_known_references(item, live(index, item), anew);
+            Value::Array(items.iter().enumerate().map(known).collect())
+        }
+        plain => plain.clone(),
+    }
 }
 
 fn walk(path: String, before: Option<&Value>, after: Option<&Value>, changes: &mut Vec<Change>) {

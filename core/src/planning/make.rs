@@ -1,13 +1,15 @@
 //! Which step does what. A step acts only when what is live differs from what is wanted; data is never taken away unless
 //! it was named.
 
+use std::collections::BTreeSet;
+
 use serde_json::Value;
 use thiserror::Error;
 
 use crate::{
-    Action, Document, Documents, ImageRef, Observed, Plan, Preview, Reason, Scope, Step, StepKind,
+    Action, Document, Documents, ImageRef, Observed, Plan, Preview, Reason, Scope, Step, StepId, StepKind,
     plan::PLAN_FORMAT,
-    planning::{diff, risks},
+    planning::{diff, diff::with_known_references, risks},
     rollout::Course,
 };
 
@@ -62,7 +64,16 @@ pub fn plan(input: &Input<'_>) -> Result<Plan, PlanError> {
         check_names(input)?;
         input.documents.steps.iter().rev().map(|d| removal(d, input)).collect()
     } else {
-        input.documents.steps.iter().map(|d| step(d, input)).collect()
+        let mut anew = BTreeSet::new();
+        let mut steps = Vec::new();
+        for document in &input.documents.steps {
+            let step = step(document, input, &anew);
+            if matches!(step.action, Action::Create | Action::Replace | Action::Adopt) {
+                anew.insert(step.id.clone());
+            }
+            steps.push(step);
+        }
+        steps
     };
     // What an image step would fetch, nobody needs when no release is made.
     let releases = steps.iter().any(|s| s.kind == StepKind::Service && s.action.acts());
@@ -95,10 +106,11 @@ pub fn plan(input: &Input<'_>) -> Result<Plan, PlanError> {
     })
 }
 
-fn step(document: &Document, input: &Input<'_>) -> Step {
+fn step(document: &Document, input: &Input<'_>, anew: &BTreeSet<StepId>) -> Step {
     let live = input.observed.documents.get(&document.step);
     let serves = input.observed.current().is_some();
-    let mut changes = diff(live.unwrap_or(&Value::Null), &document.body);
+    let wanted = with_known_references(&document.body, live, anew);
+    let mut changes = diff(live.unwrap_or(&Value::Null), &wanted);
     let restart = input.reason == Reason::Restart && document.kind == StepKind::Service;
     let action = match (document.kind, live) {
         (StepKind::Service, _) if !serves => Action::Create,

@@ -26,7 +26,8 @@ fn capabilities() -> Capabilities {
 }
 
 fn spec(rollout: &str) -> Spec {
-    let base = format!("schema = 1\n[service]\nname = \"bird\"\nport = 8080\nport_env = \"PORT\"\n[rollout]\n{rollout}");
+    let base =
+        format!("schema = 1\n[service]\nname = \"bird\"\nport = 8080\nport_env = \"PORT\"\n[rollout]\n{rollout}");
     let request = Request {
         environment: "dev",
         cloud: Cloud::Local,
@@ -39,7 +40,8 @@ fn spec(rollout: &str) -> Spec {
 }
 
 const ONE: &str = "strategy = \"blue-green\"\nbake = \"0s\"\n";
-const EXCLUSIVE: &str = "[storage]\nkind = \"sqlite\"\nmount = \"/data\"\nwriter = \"exclusive\"\n[env]\nDATA_DIR = \"/data\"\n";
+const EXCLUSIVE: &str =
+    "[storage]\nkind = \"sqlite\"\nmount = \"/data\"\nwriter = \"exclusive\"\n[env]\nDATA_DIR = \"/data\"\n";
 
 #[test]
 fn every_strategy_becomes_a_course() {

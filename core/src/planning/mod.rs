@@ -1,4 +1,4 @@
-//! Makes a [`Plan`] from the documents that are wanted and what is live, and tells whether a saved plan still stands. It
+//! Makes a [`Plan`](crate::Plan) from the documents that are wanted and what is live, and tells whether a saved plan still stands. It
 //! never looks anything up: whatever it compares was handed to it.
 
 mod diff;

@@ -11,7 +11,7 @@ pub enum Event {
     Tick,
     /// A hook ended.
     HookEnded {
-        /// Its place in [`Course::hooks`].
+        /// Its place in [`Course::hooks`](crate::rollout::Course::hooks).
         index: usize,
         /// Why it failed; none when it succeeded.
         failure: Option<String>,
@@ -45,7 +45,7 @@ pub enum Decision {
     Steer(Steer),
     /// Run this hook, then say how it ended.
     RunHook {
-        /// Its place in [`Course::hooks`].
+        /// Its place in [`Course::hooks`](crate::rollout::Course::hooks).
         index: usize,
     },
     /// Poll until something changes.

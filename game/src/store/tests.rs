@@ -274,6 +274,27 @@ async fn databases_of_others_are_taken_over_without_loss() {
 }
 
 #[tokio::test]
+async fn a_log_that_its_owner_left_behind_is_taken_over_too() {
+    let (there, here) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let original = Connection::open(there.path().join("db.sqlite")).unwrap();
+    original.pragma_update(None, "journal_mode", "WAL").unwrap();
+    original
+        .execute_batch(
+            "CREATE TABLE scores (id INTEGER PRIMARY KEY, player TEXT, score INTEGER, created_at TEXT);
+             INSERT INTO scores (player, score, created_at) VALUES ('Logged', 7, '2024-01-31T12:00:00.000Z')",
+        )
+        .unwrap();
+    // As a killed process leaves it: the row is in the log only.
+    for file in ["db.sqlite", "db.sqlite-wal", "db.sqlite-shm"] {
+        std::fs::copy(there.path().join(file), here.path().join(file)).unwrap();
+    }
+    let store = start(sqlite(&here.path().join("db.sqlite")), false);
+    open(&store).await;
+    assert!(board(&store).contains("Logged"));
+    close(&store).await;
+}
+
+#[tokio::test]
 async fn missing_columns_are_added_and_foreign_duties_refused() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("db.sqlite");

@@ -33,6 +33,8 @@ use crate::secret::Secret;
 pub(crate) const LOCK_FILE: &str = "lock";
 /// The shim's [`ProcessId`].
 pub(crate) const SHIM_FILE: &str = "shim";
+/// There once somebody asked the task to stop.
+pub(crate) const STOP_FILE: &str = "stop";
 /// The task's [`ProcessId`], written before its program begins.
 pub(crate) const PID_FILE: &str = "pid";
 /// The task's [`Exit`].
@@ -194,6 +196,11 @@ async fn supervise(folder: &Path, launch: &Launch) -> io::Result<Exit> {
     let mut quit = signal(SignalKind::quit())?;
     let mut child_ended = signal(SignalKind::child())?;
     let _ignored = [signal(SignalKind::interrupt())?, signal(SignalKind::hangup())?];
+    // A signal from before that may have been ignored (as whoever was started in the background ignores SIGQUIT), but it was
+    // written down first.
+    if folder.join(STOP_FILE).exists() {
+        return Ok(Exit { asked: true, at_unix_ms: now_ms(), ..Exit::default() });
+    }
     // What the task leaves behind becomes this process's child, and ends with it.
     let own = Pid::from_raw(i32::try_from(std::process::id()).unwrap_or(0));
     let _ = rustix::process::set_child_subreaper(own);

@@ -19,8 +19,6 @@ use crate::process::{self, ProcessId};
 use crate::shim::{self, Exit, Launch, now_ms};
 
 const RECORD_FILE: &str = "task.json";
-/// There once somebody asked the task to stop.
-const STOP_FILE: &str = "stop";
 /// A shim that holds its lock has this long to say which process it is.
 const SHIM_STARTS: Duration = Duration::from_secs(5);
 
@@ -146,19 +144,19 @@ impl Task {
     /// Asks it to stop; it is killed after its grace. Says so in its folder first.
     pub fn stop(&self) {
         // Only a help after a crash; the signal matters more than a full disk.
-        let _ = files::replace(&self.folder.join(STOP_FILE), b"", Lasting::Crash);
+        let _ = files::replace(&self.folder.join(shim::STOP_FILE), b"", Lasting::Crash);
         let _ = pidfd_send_signal(&self.shim, Signal::TERM);
     }
 
     /// Kills it at once.
     pub fn kill(&self) {
-        let _ = files::replace(&self.folder.join(STOP_FILE), b"", Lasting::Crash);
+        let _ = files::replace(&self.folder.join(shim::STOP_FILE), b"", Lasting::Crash);
         let _ = pidfd_send_signal(&self.shim, Signal::QUIT);
     }
 
     /// Whether somebody asked it to stop, now or before a crash.
     pub fn is_stopping(&self) -> bool {
-        self.folder.join(STOP_FILE).exists()
+        self.folder.join(shim::STOP_FILE).exists()
     }
 
     /// Waits until it has ended. May be called again, and dropped while it waits.
@@ -212,7 +210,7 @@ fn bury(folder: &Path, record: &Record) -> Result<Exit, TaskError> {
     if let Some(container) = &record.container {
         remove_container(container);
     }
-    let asked = folder.join(STOP_FILE).exists();
+    let asked = folder.join(shim::STOP_FILE).exists();
     let exit = Exit { signal: Some(9), at_unix_ms: now_ms(), asked, lost: true, ..Exit::default() };
     shim::write_exit(folder, &exit).map_err(fault("can't write to", folder))?;
     Ok(exit)

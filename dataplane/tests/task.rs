@@ -296,3 +296,28 @@ async fn a_copy_without_a_program_says_so_and_is_tried_again() {
     slot.kill();
     slot.stopped().await;
 }
+
+#[tokio::test]
+async fn a_kill_is_not_lost_where_its_signal_is_ignored() {
+    // As under nohup, or in the background of a script: whatever comes before the supervisor listens is ignored.
+    let folder = tempfile::tempdir().unwrap();
+    let deaf = folder.path().join("deaf");
+    fs::write(&deaf, format!("#!/bin/sh\ntrap '' QUIT TERM\nexec '{}' \"$@\"\n", program().display())).unwrap();
+    fs::set_permissions(&deaf, fs::Permissions::from_mode(0o755)).unwrap();
+    for (attempt, stop) in [Task::stop, Task::kill, Task::stop, Task::kill].into_iter().enumerate() {
+        let record = Record {
+            id: format!("r1-0.{attempt}"),
+            group: "r1".to_owned(),
+            slot: None,
+            attempt: 1,
+            address: None,
+            made_unix_ms: 1,
+            container: None,
+        };
+        let tasks = folder.path().join("tasks");
+        let mut task = Task::start(&tasks, record, &shell("exec sleep 600"), &deaf).unwrap();
+        stop(&task);
+        let exit = tokio::time::timeout(PATIENCE, task.ended()).await.unwrap();
+        assert!(exit.asked, "{exit:?}");
+    }
+}

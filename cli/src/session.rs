@@ -80,11 +80,9 @@ impl Session {
         Ok(self.provider.observe(&self.target).await?)
     }
 
-    /// Finishes or undoes what an interrupted command left.
+    /// Finishes or undoes what an interrupted command left; the driver tells what it finds.
     pub(crate) async fn recover(&self) -> Result<()> {
-        if let Some(recovered) = self.operator.recover().await? {
-            self.out.event(Event::Recovered { text: recovered.text });
-        }
+        self.operator.recover().await?;
         Ok(())
     }
 

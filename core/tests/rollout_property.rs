@@ -10,7 +10,8 @@ use proptest::prelude::*;
 
 const OLD: ReleaseId = ReleaseId(1);
 const NEW: ReleaseId = ReleaseId(2);
-/// More turns than any course needs.
+/// The engine's own limits bound a rollout: its deadline and pauses (under 150 s here), and ten minutes each for finishing and
+/// undoing. A turn takes at least 40 ms, so this many are more than it may need.
 const TURNS_MAX: u32 = 50_000;
 
 /// A cloud in a few lines: what it was told, and how it stands.

@@ -229,7 +229,10 @@ impl Engine {
 
     /// Past the deadline: then it is being undone from here on.
     fn late(&mut self, now_ms: u64) -> bool {
-        let late = self.paused_ms.is_none() && now_ms >= self.deadline_ms;
+        // A person's pause suspends the deadline, but no longer than a pause may last.
+        let suspended_until_ms =
+            self.paused_ms.map_or(0, |since_ms| since_ms.saturating_add(self.course.pause_limit_ms));
+        let late = now_ms >= self.deadline_ms.max(suspended_until_ms);
         if late {
             let what =
                 if self.last_wait.is_empty() { String::new() } else { format!(": waiting for {}", self.last_wait) };

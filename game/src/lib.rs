@@ -1,7 +1,7 @@
 //! Drafty Bird: a browser game with a leaderboard, served from one binary. Scores are durable before they are answered,
 //! and a stop loses none.
 //!
-//! [`app`] is the whole game as a router, to be tested without a socket; [`run`] serves it on a listener until told to
+//! [`app()`] is the whole game as a router, to be tested without a socket; [`run`] serves it on a listener until told to
 //! stop; [`Game`] is what both share. [`process::main`] is the program.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::float_cmp, reason = "a test may panic and compares exact values"))]
 

@@ -11,10 +11,11 @@ fn main() {
     let environments = shared.join("environments");
     println!("cargo:rerun-if-env-changed=DBIRD_SHARED");
     println!("cargo:rerun-if-changed=build.rs");
-    println!("cargo:rerun-if-changed={}", environments.display());
     println!("cargo:rustc-check-cfg=cfg(dbird_shared)");
     println!("cargo:rustc-env=DBIRD_SHARED_ENVIRONMENTS={}", environments.display());
+    // Only where it is there: cargo takes a path that is missing for changed, and would build everything anew each time.
     if environments.is_dir() {
+        println!("cargo:rerun-if-changed={}", environments.display());
         println!("cargo:rustc-cfg=dbird_shared");
     }
 }

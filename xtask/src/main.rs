@@ -29,7 +29,7 @@ enum Chore {
     /// Runs what is too long for every change: long loads, more seeds, fuzzing
     Soak(soak::Args),
     /// Makes the pictures in docs/pictures from a real deploy and a real browser
-    Pictures,
+    Pictures(pictures::Args),
 }
 
 fn main() -> ExitCode {
@@ -37,7 +37,7 @@ fn main() -> ExitCode {
         Chore::Test(args) => test::run(&args),
         Chore::Bench(args) => bench::run(&args),
         Chore::Soak(args) => soak::run(&args),
-        Chore::Pictures => pictures::run(),
+        Chore::Pictures(args) => pictures::run(&args),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

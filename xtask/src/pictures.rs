@@ -23,13 +23,22 @@ pub(crate) fn play() -> Outcome {
     browse(&["play", &format!("http://{}/", game.address)])
 }
 
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Show what is built already, as it is
+    #[arg(long)]
+    no_build: bool,
+}
+
 /// Makes docs/pictures/game.png and docs/pictures/deploy.png.
-pub(crate) fn run() -> Outcome {
+pub(crate) fn run(args: &Args) -> Outcome {
     let skipped = setup::ensure(&[&setup::CHROMIUM, &setup::NODE, &TMUX]);
     if !skipped.is_empty() {
         return Err(skipped.join("; "));
     }
-    setup::build("release")?;
+    if !args.no_build {
+        setup::build("release")?;
+    }
     let pictures = setup::root().join("docs/pictures");
     std::fs::create_dir_all(&pictures).map_err(|e| e.to_string())?;
     let release = setup::target().join("release");

@@ -38,6 +38,10 @@ fn shell(script: &str) -> Launch {
 }
 
 fn start(tasks: &Path, id: &str, launch: &Launch) -> Task {
+    start_under(&program(), tasks, id, launch)
+}
+
+fn start_under(supervisor: &Path, tasks: &Path, id: &str, launch: &Launch) -> Task {
     let record = Record {
         id: id.to_owned(),
         group: "r1".to_owned(),
@@ -47,7 +51,7 @@ fn start(tasks: &Path, id: &str, launch: &Launch) -> Task {
         made_unix_ms: 1,
         container: None,
     };
-    Task::start(tasks, record, launch, &program()).unwrap()
+    Task::start(tasks, record, launch, supervisor).unwrap()
 }
 
 async fn eventually(what: &str, mut is: impl FnMut() -> bool) {
@@ -305,17 +309,8 @@ async fn a_kill_is_not_lost_where_its_signal_is_ignored() {
     fs::write(&deaf, format!("#!/bin/sh\ntrap '' QUIT TERM\nexec '{}' \"$@\"\n", program().display())).unwrap();
     fs::set_permissions(&deaf, fs::Permissions::from_mode(0o755)).unwrap();
     for (attempt, stop) in [Task::stop, Task::kill, Task::stop, Task::kill].into_iter().enumerate() {
-        let record = Record {
-            id: format!("r1-0.{attempt}"),
-            group: "r1".to_owned(),
-            slot: None,
-            attempt: 1,
-            address: None,
-            made_unix_ms: 1,
-            container: None,
-        };
         let tasks = folder.path().join("tasks");
-        let mut task = Task::start(&tasks, record, &shell("exec sleep 600"), &deaf).unwrap();
+        let mut task = start_under(&deaf, &tasks, &format!("r1-0.{attempt}"), &shell("exec sleep 600"));
         stop(&task);
         let exit = tokio::time::timeout(PATIENCE, task.ended()).await.unwrap();
         assert!(exit.asked, "{exit:?}");

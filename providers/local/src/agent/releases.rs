@@ -101,11 +101,15 @@ impl Keeper {
     }
 
     /// The values of a release's secrets, as its apply brought them.
-    pub(super) fn secrets_of(&self, release: ReleaseId) -> io::Result<Secrets> {
-        match fs::read(self.paths.secrets(release)) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Secrets::new()),
-            bytes => Ok(serde_json::from_slice(&bytes?)?),
-        }
+    pub(super) fn secrets_of(&self, release: ReleaseId, operation: &str) -> Result<Secrets, ProviderError> {
+        let path = self.paths.secrets(release);
+        let read = match fs::read(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Secrets::new()),
+            bytes => bytes.and_then(|bytes| Ok(serde_json::from_slice(&bytes)?)),
+        };
+        read.map_err(|error| {
+            fault::disk(operation, path.display().to_string(), "can't read the release's secrets", &error)
+        })
     }
 
     /// Keeps them for restarts, in a file of its own that only this user can read.
@@ -166,14 +170,7 @@ impl Keeper {
             self.read(|state| state.releases.get(&release).map(|record| record.body.clone())).ok_or_else(|| {
                 fault::fault(ErrorKind::NotFound, OPERATION, release.to_string(), "there is no such release")
             })?;
-        let secrets = self.secrets_of(release).map_err(|error| {
-            fault::disk(
-                OPERATION,
-                self.paths.secrets(release).display().to_string(),
-                "can't read the release's secrets",
-                &error,
-            )
-        })?;
+        let secrets = self.secrets_of(release, OPERATION)?;
         let recipe = self.recipe_soon(body.clone(), secrets, OPERATION).await?;
         // Somebody else was quicker; two of one copy must not be.
         if self.statuses(release).is_empty() {

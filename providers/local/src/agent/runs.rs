@@ -42,14 +42,7 @@ impl Keeper {
         if command.argv.is_empty() {
             return Err(fault(ErrorKind::Invalid, OPERATION, release.to_string(), "no command is given"));
         }
-        let secrets = self.secrets_of(release).map_err(|error| {
-            fault::disk(
-                OPERATION,
-                self.paths.secrets(release).display().to_string(),
-                "can't read the release's secrets",
-                &error,
-            )
-        })?;
+        let secrets = self.secrets_of(release, OPERATION)?;
         let recipe = self.recipe_soon(body, secrets, OPERATION).await?;
         // It has a port like every task, for programs that insist on one; nobody is sent there.
         let port = recipe.port.as_ref().filter(|port| port.env.is_some()).and_then(|_| port::free());

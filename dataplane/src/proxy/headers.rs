@@ -79,7 +79,7 @@ pub(super) fn admit(
 }
 
 /// Makes the head of a backend's response the head of the one that is relayed; `None` if its body is in a coding that
-/// can't be passed on.
+/// can't be passed on, or of no one length.
 pub(super) fn relay(head: &mut response::Parts) -> Option<Body> {
     let found = Found::look(&head.headers);
     let headers = &mut head.headers;
@@ -89,6 +89,9 @@ pub(super) fn relay(head: &mut response::Parts) -> Option<Body> {
         }
         headers.remove(TRANSFER_ENCODING);
         headers.remove(CONTENT_LENGTH);
+    } else if found.length {
+        let length = one_length(headers)?;
+        headers.insert(CONTENT_LENGTH, length);
     }
     strip_connection(headers, &found);
     if found.te {
@@ -121,6 +124,7 @@ pub(super) struct Found {
     pub(super) request_id: Option<HeaderValue>,
     hosts: usize,
     connection: bool,
+    length: bool,
     keep_alive: bool,
     proxy_connection: bool,
     proxy: bool,
@@ -138,6 +142,7 @@ impl Found {
         for (name, value) in headers {
             match name.as_str() {
                 "connection" => found.connection = true,
+                "content-length" => found.length = true,
                 "content-type" => found.events = value.as_bytes().starts_with(b"text/event-stream"),
                 "expect" => found.expect = true,
                 "host" => {
@@ -201,6 +206,16 @@ fn tokens<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item =
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(','))
         .map(str::trim)
+}
+
+/// The length that all Content-Length fields agree on. The parser looks after it only where a body follows, not in the
+/// answer to a HEAD.
+fn one_length(headers: &HeaderMap) -> Option<HeaderValue> {
+    let mut values = headers.get_all(CONTENT_LENGTH).iter();
+    let length = values.next()?;
+    let is_number = length.as_bytes().iter().all(u8::is_ascii_digit);
+    let fits = is_number && length.to_str().is_ok_and(|text| text.parse::<u64>().is_ok());
+    (fits && values.all(|other| other == length)).then(|| length.clone())
 }
 
 fn is_chunked(headers: &HeaderMap) -> bool {
@@ -322,7 +337,12 @@ mod tests {
             4 => prop::collection::vec(words, 0..5).prop_map(|words| words.concat().into_bytes()),
             1 => prop::collection::vec(prop_oneof![b' '..=b'~', 128u8..=255], 0..12),
         ];
-        prop::collection::vec((prop::sample::select(&NAMES[..]), value), 0..14)
+        let length = prop::sample::select(vec!["5", "5", "5", "0", "05", "", "+5", "5, 5", "99999999999999999999"]);
+        let field = (prop::sample::select(&NAMES[..]), value, length).prop_map(|(name, value, length)| match name {
+            "content-length" => (name, length.as_bytes().to_vec()),
+            _ => (name, value),
+        });
+        prop::collection::vec(field, 0..14)
     }
 
     fn map(fields: &[(&'static str, Vec<u8>)]) -> HeaderMap {
@@ -396,10 +416,15 @@ mod tests {
             let mut response = Response::builder().status(status).version(Version::HTTP_10).body(()).expect("valid");
             *response.headers_mut() = headers.clone();
             let (mut head, ()) = response.into_parts();
-            let Some(body) = relay(&mut head) else {
-                prop_assert!(!is_chunked(&headers));
-                return Ok(());
+            let mut lengths = values(&headers, "content-length");
+            lengths.dedup();
+            let framed = match &lengths[..] {
+                _ if headers.contains_key(TRANSFER_ENCODING) => is_chunked(&headers),
+                lengths => matches!(lengths, [] | [b"5" | b"0" | b"05"]),
             };
+            let body = relay(&mut head);
+            prop_assert_eq!(body.is_some(), framed);
+            let Some(body) = body else { return Ok(()) };
             let sent = &head.headers;
             for name in ["keep-alive", "proxy-connection", "te", "transfer-encoding"] {
                 prop_assert!(!sent.contains_key(name), "{}", name);
@@ -412,7 +437,7 @@ mod tests {
             prop_assert_eq!(sent.contains_key(UPGRADE), upgrade);
             prop_assert_eq!(values(sent, "connection"), if upgrade { vec![&b"upgrade"[..]] } else { Vec::new() });
             let chunked = headers.contains_key(TRANSFER_ENCODING);
-            prop_assert_eq!(sent.contains_key(CONTENT_LENGTH), headers.contains_key(CONTENT_LENGTH) && !chunked);
+            prop_assert_eq!(values(sent, "content-length"), if chunked { Vec::new() } else { lengths });
             let events = values(&headers, "content-type").last().is_some_and(|t| t.starts_with(b"text/event-stream"));
             prop_assert_eq!(body == Body::Events, events);
         }

@@ -84,8 +84,9 @@ impl Link {
         self.phase.get()
     }
 
-    /// Sets the time within which something must happen.
+    /// Sets the time within which something must happen. What was due before it is not any more, even if it was late.
     pub(super) fn allow(&self, span_ms: u64) {
+        self.expired.set(false);
         self.span_ms.set(span_ms);
         self.touch();
     }

@@ -250,6 +250,28 @@ async fn head_has_the_length_but_no_body() {
 }
 
 #[tokio::test]
+async fn a_length_is_one_number() {
+    let cases: [(&str, &'static [u8], u16, Option<&str>); 5] = [
+        ("the same twice", b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\ncontent-length: 5\r\n\r\n", 200, Some("5")),
+        ("two of them", b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\ncontent-length: 0\r\n\r\n", 502, None),
+        ("over 64 bits", b"HTTP/1.1 200 OK\r\ncontent-length: 99999999999999999999\r\n\r\n", 502, None),
+        ("a sign", b"HTTP/1.1 200 OK\r\ncontent-length: +5\r\n\r\n", 502, None),
+        ("a list", b"HTTP/1.1 200 OK\r\ncontent-length: 5, 5\r\n\r\n", 502, None),
+    ];
+    for (what, answer, status, length) in cases {
+        let backend = Script::start([Act::Answer(answer)]).await;
+        let (door, _route) = door_to(&[backend.address], Limits::default());
+        let mut client = Client::connect(door.local_addr()).await;
+        client.send("HEAD / HTTP/1.1\r\nhost: b\r\n\r\n").await;
+        let reply = client.reply_to_head().await;
+        assert_eq!(reply.status, status, "{what}");
+        if length.is_some() {
+            assert_eq!(reply.header("content-length"), length, "{what}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn pipelined_requests_are_answered_in_order() {
     let backend = Backend::named("a").await;
     let (door, _route) = door_to(&[backend.address], Limits::default());

@@ -117,6 +117,15 @@ pub(crate) fn launch(recipe: &Recipe, image: &str, name: &str, port: Option<u16>
         (Some(outside), None, Some(inside)) => say(&["--publish", &format!("127.0.0.1:{outside}:{}", inside.inside)]),
         _ => say(&["--network", "host"]),
     }
+    if !recipe.mounts.is_empty() {
+        // Whoever runs dbird owns the data, as without containers: so the runtime can change and the files stay readable,
+        // whichever user the image names.
+        let (user, group) = (rustix::process::geteuid(), rustix::process::getegid());
+        say(&["--user", &format!("{}:{}", user.as_raw(), group.as_raw())]);
+        if !user.is_root() {
+            say(&["--userns", "keep-id"]);
+        }
+    }
     for mount in &recipe.mounts {
         say(&["--volume", &format!("{}:{}", mount.folder.display(), mount.path)]);
     }

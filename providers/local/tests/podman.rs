@@ -43,24 +43,32 @@ fn containers(project: &Project) -> Vec<String> {
 async fn a_service_in_containers_is_swapped_killed_and_taken_away() {
     let mut project = Project::exclusive();
     project.image = image(&project);
-    project.service = json!({"writer": "exclusive", "runtime": "podman"});
+    // The data is of this user and not of the image's, whether it runs in a container or not.
+    project.service = json!({"writer": "exclusive", "runtime": "process"});
     project.deploy(1, &[("VERSION", "v1")]).await;
     assert_eq!(project.version().await, "v1");
     let load = Load::start(project.port, 4, |n| format!("/write?n={n}"));
-    load.go_on(20).await;
-    let handle = project.candidate(2, &[("VERSION", "v2")]).await;
-    assert_eq!(containers(&project).len(), 2);
-    let shifted = project.shift(&handle, &[(2, 100)]).await;
-    assert_eq!(shifted.phase, Phase::Ready, "{:?}", shifted.events);
-    project.finish(&handle).await;
+    let mut events = Vec::new();
+    for (release, runtime, version, running) in
+        [(2, "podman", "v2", 1), (3, "podman", "v3", 2), (4, "process", "v4", 1), (5, "podman", "v5", 1)]
+    {
+        load.go_on(20).await;
+        project.service["runtime"] = json!(runtime);
+        let handle = project.candidate(release, &[("VERSION", version)]).await;
+        assert_eq!(containers(&project).len(), running, "{version}");
+        let shifted = project.shift(&handle, &[(release, 100)]).await;
+        assert_eq!(shifted.phase, Phase::Ready, "{version}: {:?}", shifted.events);
+        project.finish(&handle).await;
+        assert_eq!(project.version().await, version);
+        events.extend(shifted.events);
+    }
     load.go_on(20).await;
     let (done, failed) = load.end().await;
-    assert!(failed.is_empty(), "{} of {done}: {:?} {:?}", failed.len(), &failed[..failed.len().min(5)], shifted.events);
-    assert_eq!(project.version().await, "v2");
+    assert!(failed.is_empty(), "{} of {done}: {:?} {events:?}", failed.len(), &failed[..failed.len().min(5)]);
     assert_eq!(fs::read_to_string(project.state().join("data/data/store")).unwrap().lines().count() as u64, done);
 
     let argv = vec!["/usr/bin/service".to_owned(), "exit".to_owned(), "7".to_owned()];
-    let command = OneOff { release: ReleaseId(2), argv, timeout_ms: None, key: "seven".to_owned() };
+    let command = OneOff { release: ReleaseId(5), argv, timeout_ms: None, key: "seven".to_owned() };
     let run = project.provider.run(&project.target, &command).await.unwrap();
     assert_eq!(project.until(&run, |progress| progress.exit_code.is_some()).await.exit_code, Some(7));
     let words: Vec<String> = ["/usr/bin/service", "exit", "5"].map(str::to_owned).into();
@@ -72,10 +80,10 @@ async fn a_service_in_containers_is_swapped_killed_and_taken_away() {
     support::kill(project.process(&["__shim"]).unwrap());
     eventually("another container serves", async || {
         let now = containers(&project);
-        now.len() == 1 && now != before && project.version().await == "v2"
+        now.len() == 1 && now != before && project.version().await == "v5"
     })
     .await;
-    for work in project.removal(3) {
+    for work in project.removal(6) {
         let handle = project.provider.apply(&project.target, &work).await.unwrap();
         project.until(&handle, |progress| progress.phase == Phase::Finished).await;
     }

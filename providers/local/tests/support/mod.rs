@@ -280,7 +280,7 @@ pub(crate) fn pack(layout: &Path, files: &[(&str, &[u8], u32)], entrypoint: &[&s
     }
     let layer = tar.into_inner().unwrap();
     let config = json!({
-        "architecture": "amd64", "os": "linux", "config": {"Entrypoint": entrypoint},
+        "architecture": "amd64", "os": "linux", "config": {"Entrypoint": entrypoint, "User": "65532:65532"},
         "rootfs": {"type": "layers", "diff_ids": [Digest::of(&layer)]}
     });
     let config = config.to_string().into_bytes();

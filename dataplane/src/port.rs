@@ -93,10 +93,15 @@ fn listening(table: &str, port: u16) -> Vec<String> {
 }
 
 fn describe(pid: u32) -> String {
-    let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-    let words: Vec<_> = command.split(|b| *b == 0).map(String::from_utf8_lossy).take(6).collect();
-    let line = words.join(" ").trim().chars().take(160).collect::<String>();
+    let line = one_line(&fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default());
     if line.is_empty() { format!("pid {pid}") } else { format!("pid {pid}: {line}") }
+}
+
+/// The beginning of a command line, as /proc has it. It may hold whole scripts.
+fn one_line(command: &[u8]) -> String {
+    let words = String::from_utf8_lossy(command);
+    let words = words.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty());
+    words.take(8).collect::<Vec<_>>().join(" ").chars().take(160).collect()
 }
 
 #[cfg(test)]
@@ -124,5 +129,13 @@ mod tests {
         assert!(holder.contains(&format!("pid {}", std::process::id())), "{holder}");
         drop(listener);
         assert_eq!(super::holder(address), None);
+        for (command, line) in [
+            (&b"nginx\0-c\0/etc/x y.conf\0"[..], "nginx -c /etc/x y.conf"),
+            (b"sh\0-c\0\n  while true\r\n  do\x1b[31m nc; done", "sh -c while true do [31m nc; done"),
+            (b"", ""),
+            (b"a b c d e f g h i j", "a b c d e f g h"),
+        ] {
+            assert_eq!(one_line(command), line);
+        }
     }
 }

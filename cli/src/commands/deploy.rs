@@ -125,7 +125,7 @@ async fn saved(path: &Path, cx: &Context, session: &Session) -> Result<Planned> 
     let documents = cx.project()?.render(&session.spec, saved.image.as_ref())?;
     let fresh = session.plan(documents, saved.image.clone(), saved.reason.clone(), &[]).await?;
     planning::check_saved(&saved, &fresh.plan).map_err(|moved| {
-        let mut failure = Failure::failed(moved.to_string());
+        let mut failure = Failure::failed("the plan does not stand any more");
         failure.causes = moved.what;
         failure.hint("nothing was changed; make a new plan with `dbird plan --out`, with the same --set")
     })?;

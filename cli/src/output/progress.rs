@@ -56,8 +56,8 @@ impl Progress {
             // Between two things to wait for, the last one stays.
             Event::Waiting { waiting_for, .. } if waiting_for.is_empty() => return None,
             Event::Waiting { step, waiting_for, .. } => {
-                let what = waiting_for.strip_prefix("waiting for ").unwrap_or(waiting_for);
-                if step.is_empty() { format!("waiting for {what}") } else { format!("{step}: waiting for {what}") }
+                let step = if step.is_empty() { String::new() } else { format!("{step}: ") };
+                format!("{step}waiting for {waiting_for}")
             }
             Event::Released { .. }
             | Event::Finished { .. }

@@ -73,7 +73,7 @@ impl Keeper {
                     about(release).map(|detail| format!(" ({detail})")).unwrap_or_default()
                 )
             }
-            Stage::Ready => about(release).unwrap_or_default(),
+            Stage::Ready => about(release).map(|detail| format!("{release} ({detail})")).unwrap_or_default(),
             Stage::Shifting(_) => match self.front.waiting() {
                 0 => "traffic to move".to_owned(),
                 waiting => format!("the swap; {waiting} requests wait"),

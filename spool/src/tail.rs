@@ -1,0 +1,199 @@
+//! Reads the segments of all processes, from where it stopped: what is whole, and what was damaged once that is certain. It
+//! decides how far a segment was read and whether it is complete; it never deletes or writes.
+
+use std::collections::BTreeMap;
+use std::io;
+
+use crate::append::{SEGMENT_BYTES_MAX, SPOOL};
+use crate::record::{FORMAT, Frame, HEAD_LEN, Record, next_frame};
+use crate::share::{File, Share};
+
+/// Bytes read of one segment at once: a whole one with the batch that made it end.
+const READ_BYTES_MAX: usize = 4 * 1024 * 1024;
+const _: () = assert!(READ_BYTES_MAX as u64 > 2 * SEGMENT_BYTES_MAX);
+
+/// A record and where it came from.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Tailed {
+    /// The record.
+    pub(crate) record: Record,
+    /// Its segment's name without the folder.
+    pub(crate) segment: Box<str>,
+    /// Where it begins there.
+    pub(crate) offset: u64,
+}
+
+/// Bytes that are no record although later ones are durable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Damage {
+    pub(crate) segment: String,
+    pub(crate) offset: u64,
+    pub(crate) bytes: Vec<u8>,
+}
+
+/// What one look at the segments brought.
+#[derive(Debug, Default)]
+pub(crate) struct Found {
+    pub(crate) records: Vec<Tailed>,
+    pub(crate) damages: Vec<Damage>,
+    /// There was more than was wanted.
+    pub(crate) more: bool,
+}
+
+/// How far each segment was read.
+#[derive(Debug, Default)]
+pub(crate) struct Tail {
+    segments: BTreeMap<String, Reading>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Reading {
+    offset: u64,
+    begun: bool,
+    batch: u32,
+    count: u64,
+    sum: crc32fast::Hasher,
+    damaged: bool,
+    sealed: bool,
+    /// Of a format that this version can't read.
+    newer: bool,
+    /// Its length when it was read to its end the last time.
+    quiet_len: Option<u64>,
+}
+
+impl Tail {
+    /// Reads on, at most about so many records.
+    pub(crate) fn poll<S: Share>(&mut self, share: &S, records_max: usize) -> io::Result<Found> {
+        let mut names = match share.list(SPOOL) {
+            Ok(names) => names,
+            // Nobody has accepted anything yet.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+            Err(error) => return Err(error),
+        };
+        names.retain(|name| is_segment(name));
+        names.sort_unstable();
+        // What a listing leaves out, its file is asked: a listing may be old, and a segment that is gone was covered.
+        self.segments.retain(|name, _| names.binary_search(name).is_ok());
+        let mut found = Found::default();
+        for name in names {
+            if found.records.len() >= records_max {
+                found.more = true;
+                break;
+            }
+            let reading = self.segments.entry(name.clone()).or_default();
+            if reading.sealed || reading.newer {
+                continue;
+            }
+            match reading.read(share, &name, records_max, &mut found) {
+                // Removed meanwhile, here or on another machine (ESTALE is 116).
+                Err(error) if error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(116) => {}
+                other => other?,
+            }
+        }
+        Ok(found)
+    }
+
+    /// How far each segment was read.
+    pub(crate) fn offsets(&self) -> BTreeMap<String, u64> {
+        self.segments.iter().map(|(name, reading)| (name.clone(), reading.offset)).collect()
+    }
+
+    /// Segments that were read to their seal.
+    pub(crate) fn complete(&self) -> Vec<String> {
+        self.segments.iter().filter(|(_, reading)| reading.sealed).map(|(name, _)| name.clone()).collect()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.segments.len()
+    }
+
+    /// Segments in a format of a newer version.
+    pub(crate) fn newer(&self) -> usize {
+        self.segments.values().filter(|reading| reading.newer).count()
+    }
+}
+
+impl Reading {
+    fn read<S: Share>(&mut self, share: &S, name: &str, records_max: usize, found: &mut Found) -> io::Result<()> {
+        let file = share.open(&format!("{SPOOL}/{name}"))?;
+        // Most have nothing new, and a length costs no read.
+        let len = file.size()?;
+        if self.quiet_len == Some(len) {
+            return Ok(());
+        }
+        let bytes = file.read_at(self.offset, READ_BYTES_MAX)?;
+        let start = self.offset;
+        let mut at = 0;
+        while at < bytes.len() && !self.sealed && !self.newer {
+            if found.records.len() >= records_max {
+                found.more = true;
+                return Ok(());
+            }
+            let rest = &bytes[at..];
+            let Some(parsed) = Frame::read(rest) else {
+                let Some(skipped) = self.damage(rest) else { break };
+                found.damages.push(Damage {
+                    segment: name.to_owned(),
+                    offset: start + at as u64,
+                    bytes: rest[..skipped].to_vec(),
+                });
+                at += skipped;
+                self.offset = start + at as u64;
+                continue;
+            };
+            match parsed.frame {
+                Frame::Header { format } if format > FORMAT => {
+                    self.newer = true;
+                    continue;
+                }
+                Frame::Header { .. } | Frame::Unknown => {}
+                Frame::Score(record) => {
+                    self.count += 1;
+                    self.sum.update(&parsed.sum.to_le_bytes());
+                    let offset = start + at as u64;
+                    found.records.push(Tailed { record, segment: name.into(), offset });
+                }
+                Frame::Seal { count, sum } => {
+                    self.sealed = true;
+                    if !self.damaged && (count, sum) != (self.count, self.sum.clone().finalize()) {
+                        // All of it is kept for whoever finds out how that can be.
+                        found.damages.push(Damage {
+                            segment: name.to_owned(),
+                            offset: 0,
+                            bytes: file.read_at(0, READ_BYTES_MAX)?,
+                        });
+                    }
+                }
+            }
+            self.begun = true;
+            self.batch = parsed.batch;
+            at += parsed.len;
+            self.offset = start + at as u64;
+        }
+        // What can't be read yet may become readable without getting longer.
+        self.quiet_len = (self.offset == len).then_some(len);
+        Ok(())
+    }
+
+    /// How many bytes are damaged for certain. Frames become visible in any order until they are durable, so what can't be
+    /// read may only be on its way, unless its owner has gone on: each write begins after all before it are durable.
+    fn damage(&mut self, bytes: &[u8]) -> Option<usize> {
+        if bytes.len() < HEAD_LEN {
+            return None;
+        }
+        let (at, next) = next_frame(bytes)?;
+        let certain = matches!(next.frame, Frame::Seal { .. }) || next.batch > self.batch.wrapping_add(1);
+        self.damaged |= certain;
+        certain.then_some(at)
+    }
+}
+
+/// `<node>.<sequence>`.
+fn is_segment(name: &str) -> bool {
+    name.split_once('.').is_some_and(|(node, sequence)| {
+        node.len() == 16
+            && node.bytes().all(|byte| byte.is_ascii_hexdigit())
+            && sequence.len() == 10
+            && sequence.bytes().all(|byte| byte.is_ascii_digit())
+    })
+}

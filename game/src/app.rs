@@ -56,11 +56,27 @@ async fn readyz(State(game): State<Game>) -> Response {
     };
     let (status, mut body) = match &**condition {
         _ if game.life().stage() > Stage::Serving => not_ready(&"the process is stopping"),
-        Condition::Open { mode, failing: None } => {
-            (StatusCode::OK, json!({"status": "ready", "storage_mode": mode, "role": "writer"}))
+        Condition::Open { failing: None, .. } if !game.store().view().is_listed() => {
+            not_ready(&"no list of scores was found yet")
         }
+        Condition::Open { mode, failing: None } => (StatusCode::OK, json!({"status": "ready", "storage_mode": mode})),
         condition => not_ready(condition),
     };
+    let part = game.store().view().part.load();
+    body["storage"] = part.storage.into();
+    body["role"] = if game.life().stage() > Stage::Serving { "draining" } else { part.role }.into();
+    if let Some(epoch) = part.epoch {
+        body["epoch"] = epoch.into();
+    }
+    if let Some(locking) = &part.locking {
+        body["locking"] = locking.as_str().into();
+    }
+    if part.listed == Some(false) {
+        body["list"] = "none was published; only recent scores are shown".into();
+    }
+    if let Some(trouble) = &part.trouble {
+        body["trouble"] = trouble.as_str().into();
+    }
     if let Some(release) = &game.settings().release {
         body["release"] = release.as_str().into();
     }

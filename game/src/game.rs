@@ -41,7 +41,7 @@ impl Game {
     /// # Errors
     /// [`GameError`]; an unusable store is none.
     pub fn start(settings: Settings) -> Result<Self, GameError> {
-        let metrics = Arc::new(Metrics::new(settings.release.as_deref().unwrap_or_default())?);
+        let metrics = Arc::new(Metrics::new(settings.release.as_deref().unwrap_or_default(), settings.storage.name())?);
         let store = Store::start(&settings, &metrics)?;
         Ok(Self::assemble(settings, metrics, store))
     }

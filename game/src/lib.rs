@@ -10,7 +10,6 @@ mod app;
 mod board;
 mod body;
 mod chaos;
-mod check_mount;
 mod clock;
 mod collector;
 mod connection;

@@ -39,6 +39,12 @@ pub(crate) struct Metrics {
     pub(crate) commit_scores: Histogram,
     pub(crate) ingest_lag_seconds: Gauge,
     pub(crate) store_failures: IntCounter,
+    pub(crate) epoch: IntGauge,
+    pub(crate) segments: IntGauge,
+    pub(crate) segments_newer: IntGauge,
+    pub(crate) ingested: IntCounter,
+    pub(crate) differing: IntCounter,
+    pub(crate) set_aside: IntCounter,
     pub(crate) connections: IntGauge,
     connections_refused: IntCounterVec,
     storage_mode: GaugeVec,
@@ -56,7 +62,7 @@ pub(crate) enum Refused {
 impl Metrics {
     /// # Errors
     /// Only if two metrics had the same name.
-    pub(crate) fn new(release: &str) -> Result<Self, prometheus::Error> {
+    pub(crate) fn new(release: &str, storage: &str) -> Result<Self, prometheus::Error> {
         let registry = Registry::new();
         let labels = ["route", "method", "status"];
         let buckets = vec![0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0];
@@ -104,6 +110,24 @@ impl Metrics {
                 "drafty_bird_store_failures_total",
                 "Batches that could not be made durable",
             )?,
+            epoch: IntGauge::new("drafty_bird_epoch", "Epoch of the database, as this process knows it")?,
+            segments: IntGauge::new("drafty_bird_spool_segments", "Segments of accepted scores on the share")?,
+            segments_newer: IntGauge::new(
+                "drafty_bird_spool_segments_newer",
+                "Segments that only a newer version can read, which wait for it",
+            )?,
+            ingested: IntCounter::new(
+                "drafty_bird_ingested_total",
+                "Scores that this process moved into the database",
+            )?,
+            differing: IntCounter::new(
+                "drafty_bird_repeats_differing_total",
+                "Repeats of a round that said something else than the first",
+            )?,
+            set_aside: IntCounter::new(
+                "drafty_bird_spool_set_aside_total",
+                "Damaged stretches of segments that were kept aside",
+            )?,
             connections: IntGauge::new("drafty_bird_connections", "Open connections")?,
             connections_refused: IntCounterVec::new(
                 Opts::new(
@@ -120,7 +144,12 @@ impl Metrics {
             registry,
         };
         build.with_label_values(&[env!("CARGO_PKG_VERSION"), release]).set(1.0);
-        let all: [Box<dyn Collector>; 16] = [
+        let opts = Opts::new("drafty_bird_storage", "1 for how scores are kept, as SCORE_STORAGE names it");
+        let storages = GaugeVec::new(opts, &["storage"])?;
+        for known in ["spool", "direct", "memory"] {
+            storages.with_label_values(&[known]).set(f64::from(u8::from(known == storage)));
+        }
+        let all: [Box<dyn Collector>; 23] = [
             Box::new(chaos),
             Box::new(build),
             Box::new(metrics.requests.clone()),
@@ -133,6 +162,13 @@ impl Metrics {
             Box::new(metrics.commit_scores.clone()),
             Box::new(metrics.ingest_lag_seconds.clone()),
             Box::new(metrics.store_failures.clone()),
+            Box::new(storages),
+            Box::new(metrics.epoch.clone()),
+            Box::new(metrics.segments.clone()),
+            Box::new(metrics.segments_newer.clone()),
+            Box::new(metrics.ingested.clone()),
+            Box::new(metrics.differing.clone()),
+            Box::new(metrics.set_aside.clone()),
             Box::new(metrics.connections.clone()),
             Box::new(metrics.connections_refused.clone()),
             Box::new(metrics.storage_mode.clone()),
@@ -160,7 +196,8 @@ impl Metrics {
         for refused in [Refused::Malformed, Refused::Slow, Refused::OverCapacity] {
             self.refused_of(refused);
         }
-        self.show_storage(None, "waiting");
+        self.show_mode(None);
+        self.show_role("waiting");
     }
 
     /// Counts one answered request.
@@ -206,12 +243,16 @@ impl Metrics {
         self.connections_refused.with_label_values(&[reason])
     }
 
-    /// Shows which storage is in use (`None`: none yet) and whether this process writes it.
-    pub(crate) fn show_storage(&self, mode: Option<&str>, role: &str) {
+    /// Shows which storage is in use; `None` for none yet.
+    pub(crate) fn show_mode(&self, mode: Option<&str>) {
         for known in ["sqlite", "memory"] {
             self.storage_mode.with_label_values(&[known]).set(f64::from(u8::from(mode == Some(known))));
         }
-        for known in ["writer", "waiting", "none"] {
+    }
+
+    /// Shows this process's part in writing the store.
+    pub(crate) fn show_role(&self, role: &str) {
+        for known in ["writer", "waiting", "active", "standby", "draining", "fenced", "none"] {
             self.writer_role.with_label_values(&[known]).set(f64::from(u8::from(role == known)));
         }
     }

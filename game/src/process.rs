@@ -7,12 +7,12 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use spool::mount;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{info, warn};
 
-use crate::check_mount::check_mount;
 use crate::game::Game;
 use crate::serve::run;
 use crate::settings::Settings;
@@ -22,7 +22,7 @@ const HELP: &str = "\
 Drafty Bird: a small browser game with a leaderboard.
 
 Usage: drafty-bird                    serve the game until SIGTERM or SIGINT
-       drafty-bird check-mount DIR    prove that files in DIR can be written durably
+       drafty-bird check-mount DIR    try out whether DIR can hold the scores, and say what to change if not
        drafty-bird --version | --help
 
 Settings are environment variables:
@@ -31,8 +31,9 @@ Settings are environment variables:
   METRICS_PORT             /metrics on a port of its own instead of PORT
   DRAIN_DELAY_MS (5000)    after SIGTERM: not ready, but still accepting; a second signal ends it
   STOP_GRACE_MS (20000)    after that: for requests in flight
-  SCORE_STORAGE (direct)   direct (SQLite, one process) or memory
-  SCORE_DB_PATH            /data/db.sqlite
+  SCORE_STORAGE (spool)    spool (SQLite for any number of processes that share the folder of SCORE_DB_PATH),
+                           direct (SQLite, one process) or memory
+  SCORE_DB_PATH            /data/db.sqlite; a database that is there is taken over by the spool
   SCORE_DB_FALLBACK        memory: start without a database if it is unusable
   LOG_LEVEL (info)         trace, debug, info, warn, error, fatal, silent
   OTEL_EXPORTER_OTLP_ENDPOINT and other OTEL_*   where spans go, over HTTP; none if unset
@@ -59,10 +60,12 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         [] => serve(),
         ["--version" | "-V"] => say(&format!("drafty-bird {}\n", env!("CARGO_PKG_VERSION"))),
         ["--help" | "-h" | "help"] => say(HELP),
-        ["check-mount", _] => match check_mount(Path::new(&arguments[1])) {
-            Ok(text) => say(&text),
-            Err(fault) => fail(FAILED, &fault.to_string()),
-        },
+        ["check-mount", _] => {
+            let report = mount::check(Path::new(&arguments[1]), Some(&mount::this_program));
+            say(&report.to_string());
+            ExitCode::from(if report.verdict.ingest.is_ok() { 0 } else { FAILED })
+        }
+        [mount::LOCK_PROBE, _] => ExitCode::from(mount::probe_lock(Path::new(&arguments[1]))),
         _ => fail(USAGE, &format!("unknown arguments: {}; see drafty-bird --help", words.join(" "))),
     }
 }
@@ -166,8 +169,16 @@ async fn serve_until_signal(settings: Settings) -> Result<(), String> {
         either(&mut terminate, &mut interrupt).await;
         hurried.hurry();
     });
-    run(listener, metrics_listener, async { drop(stopping.await) }, game).await;
-    Ok(())
+    let fenced = game.clone();
+    let stop = async {
+        tokio::select! {
+            _ = stopping => None,
+            () = fenced.store().fenced() => Some("a write could not be made durable; see the log"),
+        }
+    };
+    let mut why = None;
+    run(listener, metrics_listener, async { why = stop.await }, game).await;
+    why.map_or(Ok(()), |why| Err(why.to_owned()))
 }
 
 async fn either(one: &mut Signal, other: &mut Signal) {

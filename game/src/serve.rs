@@ -55,6 +55,8 @@ pub async fn run(
             () = shutdown => {}
         }
         game.life().enter(Stage::Draining);
+        // First of all, so that a successor shows what is accepted from here on.
+        game.store().release();
         info!(drain_delay_ms = u64::try_from(settings.drain_delay.as_millis()).unwrap_or(u64::MAX), "stopping");
         if !settings.drain_delay.is_zero() {
             let mut life = game.life().watch();

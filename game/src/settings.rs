@@ -44,10 +44,24 @@ pub struct Settings {
 /// Where scores are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Storage {
+    /// Any number of processes accept, one of them writes a SQLite database.
+    Spool,
     /// One process owns a SQLite database.
     Direct,
     /// Nothing outlives the process.
     Memory,
+}
+
+impl Storage {
+    /// As `SCORE_STORAGE` names it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Spool => "spool",
+            Self::Direct => "direct",
+            Self::Memory => "memory",
+        }
+    }
 }
 
 /// Bounds on what one client can cost; fixed in the binary, smaller in tests.
@@ -156,12 +170,14 @@ impl Reader<'_> {
 
     fn storage(&mut self) -> Storage {
         match self.text("SCORE_STORAGE").as_deref() {
-            None | Some("direct") => Storage::Direct,
+            None | Some("spool") => Storage::Spool,
+            Some("direct") => Storage::Direct,
             Some("memory") => Storage::Memory,
             Some(other) => {
-                self.faults
-                    .push(format!("SCORE_STORAGE={other:?} is not in this version, which has direct and memory"));
-                Storage::Direct
+                self.faults.push(format!(
+                    "SCORE_STORAGE={other:?} is not in this version, which has spool, direct and memory"
+                ));
+                Storage::Spool
             }
         }
     }
@@ -280,7 +296,7 @@ mod tests {
         assert_eq!((settings.port, settings.metrics_port), (8080, None));
         assert_eq!(settings.drain_delay, Duration::from_secs(5));
         assert_eq!(settings.score_db_path.to_str(), Some("/data/db.sqlite"));
-        assert_eq!(settings.storage, Storage::Direct);
+        assert_eq!(settings.storage, Storage::Spool);
         assert_eq!(settings.log_level, LevelFilter::INFO);
         assert!(settings.chaos.is_none() && !settings.fallback_to_memory && !settings.telemetry);
     }
@@ -293,7 +309,7 @@ mod tests {
             ("HOST", "here"),
             ("DRAIN_DELAY_MS", "-1"),
             ("STOP_GRACE_MS", "600001"),
-            ("SCORE_STORAGE", "spool"),
+            ("SCORE_STORAGE", "postgres"),
             ("SCORE_DB_FALLBACK", "disk"),
             ("LOG_LEVEL", "loud"),
             ("CHAOS_ERROR_RATE", "often"),
@@ -307,7 +323,7 @@ mod tests {
             "HOST=\"here\"",
             "DRAIN_DELAY_MS=\"-1\"",
             "STOP_GRACE_MS=\"600001\"",
-            "SCORE_STORAGE=\"spool\" is not in this version, which has direct and memory",
+            "SCORE_STORAGE=\"postgres\" is not in this version, which has spool, direct and memory",
             "SCORE_DB_FALLBACK=\"disk\"",
             "LOG_LEVEL=\"loud\"",
             "CHAOS_ERROR_RATE=\"often\"",

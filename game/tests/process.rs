@@ -31,13 +31,15 @@ fn says_who_it_is_and_what_it_takes() {
 
 #[test]
 fn wrong_settings_end_it_with_one_line_that_names_them_all() {
-    let output = program(&[("PORT", "abc"), ("SCORE_STORAGE", "spool"), ("LOG_LEVEL", "loud")]).output().unwrap();
+    let output = program(&[("PORT", "abc"), ("SCORE_STORAGE", "postgres"), ("LOG_LEVEL", "loud")]).output().unwrap();
     assert_eq!(output.status.code(), Some(2));
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert_eq!(stderr.lines().count(), 1, "{stderr}");
-    for part in
-        ["PORT=\"abc\"", "SCORE_STORAGE=\"spool\" is not in this version, which has direct and memory", "LOG_LEVEL"]
-    {
+    for part in [
+        "PORT=\"abc\"",
+        "SCORE_STORAGE=\"postgres\" is not in this version, which has spool, direct and memory",
+        "LOG_LEVEL",
+    ] {
         assert!(stderr.contains(part), "{stderr}");
     }
 }

@@ -2,8 +2,9 @@
 
 use std::fs::{self, OpenOptions};
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use nix::fcntl::{FcntlArg, fcntl};
@@ -18,13 +19,26 @@ const LOCK_FILE: &str = "writer.lock";
 pub struct Folder {
     root: PathBuf,
     started: Instant,
+    /// Device and inode of the folder when it was first used.
+    identity: OnceLock<(u64, u64)>,
 }
 
 impl Folder {
     /// Nothing is looked at yet.
     #[must_use]
     pub fn new(root: &Path) -> Self {
-        Self { root: root.to_owned(), started: Instant::now() }
+        Self { root: root.to_owned(), started: Instant::now(), identity: OnceLock::new() }
+    }
+
+    /// Refuses to work in what is there instead of the share while it is not mounted: an empty folder would be taken for a
+    /// new share.
+    fn still_there(&self) -> io::Result<()> {
+        let found = fs::metadata(&self.root)?;
+        let found = (found.dev(), found.ino());
+        if *self.identity.get_or_init(|| found) == found {
+            return Ok(());
+        }
+        Err(io::Error::other("another folder is there instead of the share; is it mounted?"))
     }
 
     /// Where a name of the share is.
@@ -39,11 +53,13 @@ impl Share for Folder {
     type Lock = Lock;
 
     fn list(&self, folder: &str) -> io::Result<Vec<String>> {
+        self.still_there()?;
         let names = fs::read_dir(self.path(folder))?.map(|entry| Ok(entry?.file_name().into_string().ok()));
         names.filter_map(Result::transpose).collect()
     }
 
     fn create_new(&self, name: &str) -> io::Result<fs::File> {
+        self.still_there()?;
         OpenOptions::new().read(true).write(true).create_new(true).open(self.path(name))
     }
 
@@ -52,10 +68,12 @@ impl Share for Folder {
     }
 
     fn open_or_create(&self, name: &str) -> io::Result<fs::File> {
+        self.still_there()?;
         OpenOptions::new().read(true).write(true).create(true).truncate(false).open(self.path(name))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.still_there()?;
         fs::rename(self.path(from), self.path(to))
     }
 
@@ -64,6 +82,7 @@ impl Share for Folder {
     }
 
     fn make_dir(&self, name: &str) -> io::Result<()> {
+        self.still_there()?;
         fs::create_dir(self.path(name))
     }
 

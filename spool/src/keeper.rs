@@ -37,6 +37,8 @@ pub struct Config {
     pub node: String,
     /// Whether and how to ingest; the text says why not.
     pub ingest: Result<Locking, String>,
+    /// Name of the database that was there before any epoch.
+    pub original: String,
     /// Time between two looks at the share when there is nothing to do.
     pub pace: Duration,
     /// Time after which a process without any published list calls itself ready all the same.
@@ -48,10 +50,11 @@ pub struct Config {
 impl Config {
     /// The usual times, with a new node's name.
     #[must_use]
-    pub fn new(ingest: Result<Locking, String>) -> Self {
+    pub fn new(original: String, ingest: Result<Locking, String>) -> Self {
         Self {
             node: format!("{:016x}", fastrand::u64(..)),
             ingest,
+            original,
             pace: Duration::from_millis(100),
             top_wait: Duration::from_secs(5),
             batch_records_max: 8192,
@@ -167,6 +170,12 @@ pub struct Keeper<S: Share, L: Ledgers> {
     state: State<S, L>,
     status: Status,
     told: Option<Status>,
+    /// Epochs that were lost to a database that does not work, one after another.
+    failures: u32,
+    /// Why the last one was.
+    failed: Option<String>,
+    /// No epoch is claimed before.
+    rests_until: Duration,
     /// When it began to look for a list.
     since: Duration,
 }
@@ -194,7 +203,19 @@ impl<S: Share, L: Ledgers> Keeper<S, L> {
     pub fn new(share: Arc<S>, ledgers: L, config: Config, shared: Arc<Shared>) -> Self {
         let since = share.now();
         let state = State::Standby { tail: Tail::default(), watch: Watch::default() };
-        Self { share, ledgers, config, shared, state, status: Status::default(), told: None, since }
+        Self {
+            share,
+            ledgers,
+            config,
+            shared,
+            state,
+            status: Status::default(),
+            told: None,
+            failures: 0,
+            failed: None,
+            rests_until: since,
+            since,
+        }
     }
 
     /// Does one piece of work, and says how long to wait before the next; `None` after it let go.

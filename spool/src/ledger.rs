@@ -17,12 +17,12 @@ pub trait Ledgers: Send {
     /// [`LedgerError`].
     fn open(&self, name: &str) -> Result<Self::Ledger, LedgerError>;
 
-    /// Gives the database that was there before any epoch (or that a downgrade left) the name `to`, once nobody else uses it;
-    /// `false` if there is none.
+    /// Copies the database that was there before any epoch (or that a downgrade left), which may be an empty file, once
+    /// nobody else uses it. It is not changed.
     ///
     /// # Errors
     /// [`LedgerError::Held`] while somebody uses it.
-    fn adopt(&self, to: &str) -> Result<bool, LedgerError>;
+    fn adopt(&self, original: &str, to: &str) -> Result<(), LedgerError>;
 }
 
 /// An open database.
@@ -47,7 +47,8 @@ pub trait Ledger {
     /// # Errors
     /// [`LedgerError`].
     fn copy(&mut self, to: &str) -> Result<(), LedgerError>;
-    /// Leaves one durable file and no log.
+    /// Leaves one durable file and no log. Nothing else empties or removes the log, however a ledger ends: who copies the
+    /// database relies on it.
     ///
     /// # Errors
     /// [`LedgerError`].
@@ -74,7 +75,10 @@ pub enum LedgerError {
     /// Its content is not what it should be.
     #[error("{0}")]
     Damaged(String),
-    /// Anything else; trying again may help.
+    /// There is no room; what was begun is undone, and it can be tried again.
+    #[error("{0}")]
+    Full(String),
+    /// Anything else: what was begun may or may not be there, so the database must be opened anew, by a new epoch.
     #[error("{0}")]
     Failed(String),
 }

@@ -6,9 +6,10 @@ use std::time::Duration;
 
 /// A folder that several processes share, perhaps on several machines.
 ///
-/// What the protocol relies on: `create_new`, `make_dir`, `remove_dir`, `rename` and `remove` are carried out by the server,
-/// never answered from a cache of this machine; what a `sync` that succeeded covers is there for everyone who opens the
-/// file afterwards. It does not rely on listings or look-ups being up to date, on locks, or on clocks.
+/// What the protocol relies on: `create_new`, `make_dir`, `remove_dir`, `rename` and `remove` that succeed, and
+/// `AlreadyExists` and `NotADirectory`, are the server's word; what a `sync` that succeeded covers is there for everyone who opens
+/// the file afterwards. It does not rely on listings being up to date, on a `NotFound` (a client may have cached it), on
+/// locks, or on clocks.
 pub trait Share: Send + Sync + 'static {
     /// An open file.
     type File: File;

@@ -30,44 +30,49 @@ pub(crate) fn database(epoch: u64) -> String {
     format!("drafty.{epoch}.db")
 }
 
+/// The epoch of a database, its log, or a copy that was not finished.
+pub(crate) fn epoch_of(name: &str) -> Option<u64> {
+    let (number, rest) = name.strip_prefix("drafty.")?.split_once('.')?;
+    let ours = matches!(rest, "db" | "db-wal" | "db-journal") || rest.ends_with(".tmp") || rest.ends_with(".tmp-wal");
+    ours.then(|| number.parse().ok())?
+}
+
 /// Name of a database's log.
 pub(crate) fn log(database: &str) -> String {
     format!("{database}-wal")
 }
 
-/// Publishes the database of `epoch`, with everything that is durable in the base's.
+/// Publishes the database of `epoch`, with everything that is durable in the base's; says whether that was the original one.
 pub(crate) fn take_over<S: Share, L: Ledgers>(
     share: &S,
     ledgers: &L,
     epoch: &Epoch,
     base: &Base,
-) -> Result<(), TakeoverError> {
+    original: &str,
+) -> Result<bool, TakeoverError> {
     let target = database(epoch.number);
+    let folded = base.epoch > 0 && share.open(&format!("{FOLDED}.{}", base.epoch)).is_ok();
+    let from_original = base.epoch == 0 || folded;
     if share.open(&target).is_ok() {
         // An earlier try got this far; nobody else publishes under this epoch's name.
-        return Ok(share.sync_dir("")?);
+        share.sync_dir("")?;
+        return Ok(from_original);
     }
-    if base.epoch == 0 || share.open(&format!("{FOLDED}.{}", base.epoch)).is_ok() {
-        let adopted = ledgers.adopt(&target)?;
-        if adopted || renamed_before(share, &target, base)? {
-            return Ok(share.sync_dir("")?);
-        }
-        if base.epoch == 0 {
-            return make(share, ledgers, epoch);
-        }
-        // The downgrade did not get as far as moving it.
+    if from_original {
+        adopt(share, ledgers, epoch, original)?;
+        return Ok(true);
     }
     let source = database(base.epoch);
-    if is_clean(share, base.epoch) {
-        if rename(share, &source, &target)? || renamed_before(share, &target, base)? {
-            return Ok(share.sync_dir("")?);
-        }
-    } else if copy(share, ledgers, epoch, base.epoch)? {
-        return Ok(());
-    } else if renamed_before(share, &target, base)? {
-        return Ok(share.sync_dir("")?);
+    let renamed = if is_clean(share, base.epoch) {
+        rename(share, &source, &target)? || renamed_before(share, &target, base)?
+    } else {
+        copy(share, ledgers, epoch, base.epoch)? || renamed_before(share, &target, base)?
+    };
+    if !renamed {
+        return Err(TakeoverError::Missing { base: base.epoch });
     }
-    Err(TakeoverError::Missing { base: base.epoch })
+    share.sync_dir("")?;
+    Ok(false)
 }
 
 /// An epoch that never began may have renamed the base's database as this one would have.
@@ -88,11 +93,31 @@ fn rename<S: Share>(share: &S, from: &str, to: &str) -> io::Result<bool> {
     }
 }
 
-fn make<S: Share, L: Ledgers>(share: &S, ledgers: &L, epoch: &Epoch) -> Result<(), TakeoverError> {
+/// The original is copied and left where it is: several processes may be about to take it over, and none knows yet whether its
+/// epoch will begin.
+fn adopt<S: Share, L: Ledgers>(share: &S, ledgers: &L, epoch: &Epoch, original: &str) -> Result<(), TakeoverError> {
+    // "There is none" is no answer of a server. Having made it is one, and an empty database is one as well.
+    match share.create_new(original) {
+        Ok(_) => share.sync_dir("")?,
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+        Err(error) => return Err(error.into()),
+    }
     let temporary = temporary(epoch);
     forget(share, &temporary);
-    ledgers.open(&temporary)?.close()?;
-    share.rename(&temporary, &database(epoch.number))?;
+    ledgers.adopt(original, &temporary)?;
+    publish(share, ledgers, epoch, &temporary)
+}
+
+/// Opens a copy, which recovers what its log holds, proves it to be whole, and gives it its name.
+fn publish<S: Share, L: Ledgers>(share: &S, ledgers: &L, epoch: &Epoch, temporary: &str) -> Result<(), TakeoverError> {
+    let mut ledger = ledgers.open(temporary)?;
+    if let Err(error) = ledger.verify() {
+        ledger.abandon();
+        return Err(error.into());
+    }
+    ledger.close()?;
+    share.open_or_create(temporary)?.sync()?;
+    share.rename(temporary, &database(epoch.number))?;
     Ok(share.sync_dir("")?)
 }
 
@@ -116,15 +141,7 @@ fn copy<S: Share, L: Ledgers>(share: &S, ledgers: &L, epoch: &Epoch, base: u64) 
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
             Err(error) => return Err(error.into()),
         }
-        let mut ledger = ledgers.open(&temporary)?;
-        if let Err(error) = ledger.verify() {
-            ledger.abandon();
-            return Err(error.into());
-        }
-        ledger.close()?;
-        share.open_or_create(&temporary)?.sync()?;
-        share.rename(&temporary, &database(epoch.number))?;
-        share.sync_dir("")?;
+        publish(share, ledgers, epoch, &temporary)?;
         return Ok(true);
     }
     Err(TakeoverError::Restless { base })
@@ -134,17 +151,24 @@ fn copy<S: Share, L: Ledgers>(share: &S, ledgers: &L, epoch: &Epoch, base: u64) 
 /// whatever was moved from the log into the database meanwhile is in both copies.
 fn copy_once<S: Share>(share: &S, source: &str, temporary: &str) -> io::Result<bool> {
     let (from_log, to_log) = (log(source), log(temporary));
-    let had_log = copy_file(share, &from_log, &to_log)?;
+    // A client may believe that there is no log although there is one. Having made it, or failed to, is the server's word.
+    match share.create_new(&from_log) {
+        Ok(_) => {}
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+        Err(error) => return Err(error),
+    }
+    if !copy_file(share, &from_log, &to_log)? {
+        // It was there a moment ago: its holder closes the database.
+        return Ok(false);
+    }
     if !copy_file(share, source, temporary)? {
         return Err(ErrorKind::NotFound.into());
     }
-    let same = match share.open(&from_log) {
-        Ok(file) if had_log => same(&file, &share.open(&to_log)?)?,
-        Ok(_) => false,
-        Err(error) if error.kind() == ErrorKind::NotFound => !had_log,
-        Err(error) => return Err(error),
-    };
-    Ok(same)
+    match share.open(&from_log) {
+        Ok(file) => same(&file, &share.open(&to_log)?),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 fn copy_file<S: Share>(share: &S, from: &str, to: &str) -> io::Result<bool> {

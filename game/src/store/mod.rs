@@ -3,8 +3,11 @@
 
 mod answers;
 mod gathering;
+mod ledger;
 mod memory;
+mod run_key;
 mod schema;
+mod spool;
 mod sqlite;
 #[cfg(test)]
 mod tests;
@@ -17,8 +20,8 @@ use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use arc_swap::ArcSwap;
-use tokio::sync::oneshot;
+use arc_swap::{ArcSwap, ArcSwapOption};
+use tokio::sync::{oneshot, watch};
 
 use crate::board::{Board, Entry, Published};
 use crate::metrics::Metrics;
@@ -75,6 +78,14 @@ pub(crate) trait Engine: Send {
     fn mode(&self) -> &'static str;
     /// The best ten of all time.
     fn top(&mut self) -> Result<Vec<Entry>, EngineError>;
+    /// Whether the list that readers see is published by somebody else than the writer: then it is told nothing of it.
+    fn keeps_list(&self) -> bool {
+        false
+    }
+    /// The best score, where the engine keeps the list.
+    fn high_score(&self) -> Option<Score> {
+        None
+    }
     /// Makes all scores durable or none. A run identity that is known already adds nothing.
     fn store(&mut self, batch: &[NewScore], now_ms: i64) -> Result<Vec<Kept>, EngineError>;
     /// Proves with a durable write that `store` would work.
@@ -86,6 +97,8 @@ pub(crate) trait Engine: Send {
 /// Makes an engine; called again and again until it succeeds.
 pub(crate) trait Opener: Send {
     fn open(&self) -> Result<Box<dyn Engine>, OpenError>;
+    /// Ends what goes on beside the engine; the engine is closed already.
+    fn close(&self) {}
 }
 
 /// Why the store can't be opened now.
@@ -104,6 +117,8 @@ pub(crate) struct EngineError {
     pub(crate) message: String,
     /// The engine has to be opened again before it can work.
     pub(crate) lost: bool,
+    /// Nothing that this process writes can be trusted any more.
+    pub(crate) fenced: bool,
 }
 
 /// What the store is doing.
@@ -120,6 +135,10 @@ pub(crate) enum Condition {
         mode: &'static str,
         /// Writes fail for a while now; they are still tried.
         failing: Option<String>,
+    },
+    /// A sync failed: this process accepts nothing any more and ends.
+    Fenced {
+        reason: String,
     },
     Closed,
 }
@@ -138,6 +157,7 @@ impl fmt::Display for Condition {
             Self::Unusable { reason } => write!(f, "the score store is unusable: {reason}"),
             Self::Open { failing: Some(reason), .. } => write!(f, "scores can't be made durable: {reason}"),
             Self::Open { failing: None, .. } => f.write_str("the score store is open"),
+            Self::Fenced { reason } => write!(f, "this process stopped for good: {reason}"),
             Self::Closed => f.write_str("the score store is closed"),
         }
     }
@@ -147,6 +167,46 @@ impl fmt::Display for Condition {
 pub(crate) struct View {
     pub(crate) condition: ArcSwap<Condition>,
     pub(crate) board: ArcSwap<Published>,
+    /// This process's part in keeping the scores.
+    pub(crate) part: ArcSwap<Part>,
+    keeper: ArcSwapOption<spool::KeeperHandle>,
+    /// Whether the process has to end.
+    fenced: watch::Sender<bool>,
+}
+
+/// What `/readyz` says beside ready or not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Part {
+    /// As `SCORE_STORAGE` names it.
+    pub(crate) storage: &'static str,
+    pub(crate) role: &'static str,
+    pub(crate) epoch: Option<u64>,
+    /// Whether the list is an ingester's; `None` while one is looked for.
+    pub(crate) listed: Option<bool>,
+    /// How other writers are kept out.
+    pub(crate) locking: Option<String>,
+    /// What keeps it from its work.
+    pub(crate) trouble: Option<String>,
+}
+
+impl View {
+    pub(crate) fn new(storage: Storage) -> Self {
+        let storage = storage.name();
+        let part = Part { storage, role: "waiting", epoch: None, listed: None, locking: None, trouble: None };
+        Self {
+            condition: ArcSwap::from_pointee(Condition::Opening),
+            board: ArcSwap::from_pointee(Board::default().publish()),
+            part: ArcSwap::from_pointee(part),
+            keeper: ArcSwapOption::empty(),
+            fenced: watch::Sender::new(false),
+        }
+    }
+
+    /// Whether the list can be shown: an ingester's, or after a while what this process knows by itself.
+    pub(crate) fn is_listed(&self) -> bool {
+        let part = self.part.load();
+        part.storage != "spool" || part.listed.is_some()
+    }
 }
 
 enum Message {
@@ -169,23 +229,23 @@ impl Store {
     /// # Errors
     /// If the system gives no thread.
     pub(crate) fn start(settings: &Settings, metrics: &Arc<Metrics>) -> std::io::Result<Self> {
+        let view = Arc::new(View::new(settings.storage));
+        let path = settings.score_db_path.clone();
         let opener: Box<dyn Opener> = match settings.storage {
-            Storage::Direct => Box::new(SqliteOpener::new(settings.score_db_path.clone())),
+            Storage::Spool => Box::new(spool::SpoolOpener::new(path, view.clone(), metrics.clone())),
+            Storage::Direct => Box::new(SqliteOpener::new(path)),
             Storage::Memory => Box::new(MemoryOpener),
         };
-        Self::start_with(opener, settings, metrics)
+        Self::start_with(opener, view, settings, metrics)
     }
 
     pub(crate) fn start_with(
         opener: Box<dyn Opener>,
+        view: Arc<View>,
         settings: &Settings,
         metrics: &Arc<Metrics>,
     ) -> std::io::Result<Self> {
         let (queue, inbox) = sync_channel(QUEUE_SCORES_MAX);
-        let view = Arc::new(View {
-            condition: ArcSwap::from_pointee(Condition::Opening),
-            board: ArcSwap::from_pointee(Board::default().publish()),
-        });
         let writer = writer::Writer::new(opener, inbox, view.clone(), metrics.clone(), settings.fallback_to_memory);
         let thread = std::thread::Builder::new().name("writer".to_owned()).spawn(move || writer.run())?;
         Ok(Self {
@@ -199,6 +259,21 @@ impl Store {
 
     pub(crate) fn view(&self) -> &View {
         &self.view
+    }
+
+    /// Lets another process have the database, while this one still accepts.
+    pub(crate) fn release(&self) {
+        if let Some(keeper) = &*self.view.keeper.load() {
+            keeper.release();
+        }
+    }
+
+    /// Waits until this process has to end by itself, which is seldom.
+    pub(crate) async fn fenced(&self) {
+        let mut fenced = self.view.fenced.subscribe();
+        if fenced.wait_for(|fenced| *fenced).await.is_err() {
+            std::future::pending::<()>().await;
+        }
     }
 
     /// Answers once the score is durable. A refusal leaves open whether it was stored only for [`Refusal::TimedOut`] and
@@ -247,6 +322,6 @@ impl Store {
 impl EngineError {
     /// The generator of run identities makes valid ones only; this says so without a panic.
     fn no_run_id() -> Self {
-        Self { message: "no run identity could be made".to_owned(), lost: false }
+        Self { message: "no run identity could be made".to_owned(), lost: false, fenced: false }
     }
 }

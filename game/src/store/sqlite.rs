@@ -11,7 +11,7 @@ use rusqlite::{CachedStatement, Connection, ErrorCode, OpenFlags, params};
 
 use super::schema::{self, SchemaError, TimeStyle};
 use super::top_index::TopIndex;
-use super::{Engine, EngineError, Kept, NewScore, OpenError, Opener};
+use super::{Engine, EngineError, Kept, NewScore, OpenError, Opener, run_key};
 use crate::board::Entry;
 use crate::clock;
 use crate::run_ids::RunIds;
@@ -24,11 +24,33 @@ const CHECKPOINT_PAGES: u32 = 2000;
 
 pub(crate) struct SqliteOpener {
     path: PathBuf,
+    vfs: Option<&'static str>,
 }
 
 impl SqliteOpener {
     pub(crate) fn new(path: PathBuf) -> Self {
-        Self { path }
+        Self { path, vfs: None }
+    }
+
+    /// Where SQLite's own locks don't work.
+    pub(crate) fn with_vfs(self, vfs: Option<&'static str>) -> Self {
+        Self { vfs, ..self }
+    }
+
+    /// Opens the database for this process alone and makes it fit for this server.
+    pub(crate) fn connect(&self) -> Result<(Connection, TimeStyle, TopIndex), OpenError> {
+        let folder = self.path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        if !folder.is_dir() {
+            return Err(self.unusable(format_args!("folder {} does not exist", folder.display())));
+        }
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = match self.vfs {
+            Some(vfs) => Connection::open_with_flags_and_vfs(&self.path, flags, vfs),
+            None => Connection::open_with_flags(&self.path, flags),
+        };
+        let connection = connection.map_err(|error| self.sort(&error))?;
+        let (time_style, top_index) = self.take(&connection, folder)?;
+        Ok((connection, time_style, top_index))
     }
 
     fn unusable(&self, why: impl std::fmt::Display) -> OpenError {
@@ -47,13 +69,7 @@ impl SqliteOpener {
 
 impl Opener for SqliteOpener {
     fn open(&self) -> Result<Box<dyn Engine>, OpenError> {
-        let folder = self.path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        if !folder.is_dir() {
-            return Err(self.unusable(format_args!("folder {} does not exist", folder.display())));
-        }
-        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let connection = Connection::open_with_flags(&self.path, flags).map_err(|error| self.sort(&error))?;
-        let (time_style, top_index) = self.take(&connection, folder)?;
+        let (connection, time_style, top_index) = self.connect()?;
         let identity = identity(&self.path).map_err(|error| self.unusable(error))?;
         let path = self.path.clone();
         Ok(Box::new(Sqlite { connection, path, identity, time_style, top_index, run_ids: RunIds::default() }))
@@ -104,7 +120,7 @@ struct Sqlite {
     run_ids: RunIds,
 }
 
-const INSERT: &str = "INSERT INTO scores (player, score, created_at, run_id) VALUES (?1, ?2, ?3, ?4)
+pub(super) const INSERT: &str = "INSERT INTO scores (player, score, created_at, run_id) VALUES (?1, ?2, ?3, ?4)
     ON CONFLICT (run_id) WHERE run_id IS NOT NULL DO NOTHING";
 /// No client can choose it: it has characters that run identities don't.
 const PROBE_RUN: &str = "(probe)";
@@ -119,14 +135,18 @@ impl Sqlite {
         // The log beside the path may belong to a new database by now: closing must leave it alone.
         drop(self.connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true));
         let why = found.map_or_else(|error| error.to_string(), |_| "another file took its place".to_owned());
-        Err(EngineError { message: format!("{}: the database is gone: {why}", self.path.display()), lost: true })
+        Err(EngineError {
+            message: format!("{}: the database is gone: {why}", self.path.display()),
+            lost: true,
+            fenced: false,
+        })
     }
 
     fn fault(&self, error: &rusqlite::Error) -> EngineError {
         // After ROLLBACK a full disk leaves the connection sound. Whatever else happened, reading everything anew from
         // the disk is safer than going on with what memory says.
         let full = error.sqlite_error_code() == Some(ErrorCode::DiskFull);
-        EngineError { message: format!("{}: {error}", self.path.display()), lost: !full }
+        EngineError { message: format!("{}: {error}", self.path.display()), lost: !full, fenced: false }
     }
 
     fn in_transaction<T>(
@@ -166,7 +186,7 @@ impl Sqlite {
                     entry = self
                         .connection
                         .prepare_cached(BY_RUN)?
-                        .query_row(params![run_id.as_str()], |row| Ok(read_entry(row)?.unwrap_or(entry)))?;
+                        .query_row([run_key::key(run_id.as_str())], |row| Ok(read_entry(row)?.unwrap_or(entry)))?;
                     (run_id.clone(), true)
                 }
                 None => loop {
@@ -191,7 +211,7 @@ fn insert_one(
     run_id: &RunId,
 ) -> Result<bool, rusqlite::Error> {
     let score = entry.score.as_i64().map_or(Value::Real(entry.score.get()), Value::Integer);
-    insert.execute(params![entry.player, score, created_at, run_id.as_str()]).map(|rows| rows > 0)
+    insert.execute(params![entry.player, score, created_at, run_key::key(run_id.as_str())]).map(|rows| rows > 0)
 }
 
 /// Reads player, score and time of a row, whatever an older server put there; `None` if it has no score that makes sense.
@@ -259,7 +279,7 @@ impl Engine for Sqlite {
 
     fn close(mut self: Box<Self>) -> Result<(), EngineError> {
         self.still_there()?;
-        let fault = |error: rusqlite::Error| EngineError { message: error.to_string(), lost: true };
+        let fault = |error: rusqlite::Error| EngineError { message: error.to_string(), lost: true, fenced: false };
         self.connection.flush_prepared_statement_cache();
         self.checkpoint().map_err(fault)?;
         self.connection.close().map_err(|(_, error)| fault(error))

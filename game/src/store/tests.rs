@@ -9,12 +9,12 @@ use rusqlite::Connection;
 
 use super::{
     Condition, Engine, EngineError, Kept, MemoryOpener, NewScore, OpenError, Opener, QUEUE_SCORES_MAX, Refusal,
-    SqliteOpener, Store,
+    SqliteOpener, Store, View,
 };
 use crate::board::Entry;
 use crate::metrics::Metrics;
 use crate::score::{RunId, Score};
-use crate::settings::Settings;
+use crate::settings::{Settings, Storage};
 
 fn new_score(player: &str, score: f64, run_id: Option<&str>) -> NewScore {
     let run_id = run_id.map(|run_id| RunId::new(run_id).unwrap());
@@ -24,8 +24,8 @@ fn new_score(player: &str, score: f64, run_id: Option<&str>) -> NewScore {
 fn start(opener: impl Opener + 'static, fallback: bool) -> Arc<Store> {
     let (mut settings, _) = Settings::read(|_| None).unwrap();
     settings.fallback_to_memory = fallback;
-    let metrics = Arc::new(Metrics::new("").unwrap());
-    Arc::new(Store::start_with(Box::new(opener), &settings, &metrics).unwrap())
+    let metrics = Arc::new(Metrics::new("", "direct").unwrap());
+    Arc::new(Store::start_with(Box::new(opener), Arc::new(View::new(Storage::Direct)), &settings, &metrics).unwrap())
 }
 
 async fn until(what: &str, mut done: impl FnMut() -> bool) {
@@ -70,7 +70,7 @@ impl ScriptedEngine {
     fn next(&self, scores: usize) -> Result<(), EngineError> {
         let _: Result<(), _> = self.batches.send(scores);
         let outcome = self.outcomes.lock().unwrap().recv().unwrap_or(Ok(()));
-        outcome.map_err(|lost| EngineError { message: "the disk is on fire".to_owned(), lost })
+        outcome.map_err(|lost| EngineError { message: "the disk is on fire".to_owned(), lost, fenced: false })
     }
 }
 
@@ -166,9 +166,9 @@ async fn a_submitter_waits_for_the_disk_only_so_long() {
     let (batches, _seen) = channel();
     let (mut settings, _) = Settings::read(|_| None).unwrap();
     settings.limits.store_timeout = Duration::from_millis(30);
-    let metrics = Arc::new(Metrics::new("").unwrap());
+    let metrics = Arc::new(Metrics::new("", "direct").unwrap());
     let opener = Box::new(Scripted { outcomes: Arc::new(Mutex::new(outcomes)), batches });
-    let store = Store::start_with(opener, &settings, &metrics).unwrap();
+    let store = Store::start_with(opener, Arc::new(View::new(Storage::Direct)), &settings, &metrics).unwrap();
     open(&store).await;
     assert_eq!(store.submit(new_score("A", 1.0, None)).await, Err(Refusal::TimedOut));
     drop(outcome);

@@ -45,14 +45,15 @@ impl TopIndex {
 
     /// The ten best.
     pub(crate) fn read(&self, connection: &Connection) -> Result<Vec<Entry>, rusqlite::Error> {
-        let mut statement = connection.prepare(&self.query())?;
+        let mut statement = connection.prepare(&self.query("player, score, created_at"))?;
         let rows = statement.query_map([], read_entry)?;
         rows.filter_map(Result::transpose).collect()
     }
 
-    fn query(&self) -> String {
+    /// The query for the ten best.
+    pub(crate) fn query(&self, columns: &str) -> String {
         format!(
-            "SELECT player, score, created_at FROM scores WHERE score >= {} AND {IS_SCORE}
+            "SELECT {columns} FROM scores WHERE score >= {} AND {IS_SCORE}
              ORDER BY score DESC, created_at ASC, rowid ASC LIMIT {BOARD_LEN}",
             self.threshold
         )
@@ -151,11 +152,14 @@ mod tests {
         let index = TopIndex::prepare(&connection).unwrap();
         assert_eq!((index.threshold, index.entries), (990, 10));
         assert_eq!(best(&connection, &index), (990..1_000).rev().map(f64::from).collect::<Vec<_>>());
-        let plan: String =
-            connection.query_row(&format!("EXPLAIN QUERY PLAN {}", index.query()), [], |row| row.get(3)).unwrap();
+        let plan: String = connection
+            .query_row(&format!("EXPLAIN QUERY PLAN {}", index.query("player, score, created_at")), [], |row| {
+                row.get(3)
+            })
+            .unwrap();
         assert!(plan.contains("USING INDEX scores_top_from_990"), "{plan}");
         let steps: i64 = connection
-            .prepare(&format!("EXPLAIN QUERY PLAN {}", index.query()))
+            .prepare(&format!("EXPLAIN QUERY PLAN {}", index.query("player, score, created_at")))
             .unwrap()
             .query_map([], |_| Ok(()))
             .unwrap()

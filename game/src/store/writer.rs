@@ -10,8 +10,8 @@ use tracing::{error, info, warn};
 
 use super::answers::Answers;
 use super::gathering::Gathering;
-use super::{Answer, Condition, Engine, Kept, MemoryOpener, Message, NewScore, OpenError, Opener, Refusal, View};
-use crate::board::Board;
+use super::{Answer, Condition, Engine, Kept, MemoryOpener, Message, NewScore, OpenError, Opener, Part, Refusal, View};
+use crate::board::{Board, Entry};
 use crate::clock;
 use crate::metrics::Metrics;
 
@@ -45,13 +45,16 @@ enum End {
     Close,
     /// The engine has to be opened again.
     Lost(String),
+    /// The process has to end.
+    Fenced(String),
 }
 
 impl Drop for Writer {
     /// However the thread ends, nobody is told that scores can be stored.
     fn drop(&mut self) {
         self.view.condition.store(Arc::new(Condition::Closed));
-        self.metrics.show_storage(None, "none");
+        self.metrics.show_mode(None);
+        self.metrics.show_role("none");
     }
 }
 
@@ -85,6 +88,16 @@ impl Writer {
                         // Every acknowledged score is durable in the log already; the next start reads it.
                         warn!(error = %fault, "the score store could not be closed cleanly");
                     }
+                    self.opener.close();
+                    return;
+                }
+                End::Fenced(reason) => {
+                    error!(reason, "this process accepts nothing any more and ends");
+                    drop(engine);
+                    self.become_unavailable(Condition::Fenced { reason });
+                    self.view.fenced.send_replace(true);
+                    self.refuse_until_closed();
+                    self.opener.close();
                     return;
                 }
                 End::Lost(reason) => {
@@ -107,7 +120,7 @@ impl Writer {
             });
             let pause = match opened {
                 Ok((engine, top)) => {
-                    self.become_open(engine.mode(), Board::load(top));
+                    self.become_open(engine.as_ref(), top);
                     return Some(engine);
                 }
                 Err(OpenError::Held) => {
@@ -136,6 +149,16 @@ impl Writer {
         }
     }
 
+    fn show_role(&self, role: &'static str) {
+        self.metrics.show_role(role);
+        let part = Part { role, ..(**self.view.part.load()).clone() };
+        self.view.part.store(Arc::new(part));
+    }
+
+    fn refuse_until_closed(&self) {
+        while !self.refuse_for(HELD_RETRY) {}
+    }
+
     /// Refuses what comes in during `pause`; `true` when told to close.
     fn refuse_for(&self, pause: Duration) -> bool {
         let until = Instant::now() + pause;
@@ -152,16 +175,24 @@ impl Writer {
     }
 
     fn become_unavailable(&self, condition: Condition) {
-        let role = if matches!(condition, Condition::Held) { "waiting" } else { "none" };
-        self.metrics.show_storage(None, role);
+        self.metrics.show_mode(None);
+        self.show_role(match condition {
+            Condition::Held => "waiting",
+            Condition::Fenced { .. } => "fenced",
+            _ => "none",
+        });
         self.view.condition.store(Arc::new(condition));
     }
 
-    fn become_open(&mut self, mode: &'static str, board: Board) {
+    fn become_open(&mut self, engine: &dyn Engine, top: Vec<Entry>) {
+        let mode = engine.mode();
         self.failures = 0;
-        self.board = board;
-        self.publish_board();
-        self.metrics.show_storage(Some(mode), "writer");
+        self.metrics.show_mode(Some(mode));
+        if !engine.keeps_list() {
+            self.board = Board::load(top);
+            self.publish_board();
+            self.show_role("writer");
+        }
         self.view.condition.store(Arc::new(Condition::Open { mode, failing: None }));
         info!(storage_mode = mode, "the score store is open");
     }
@@ -201,6 +232,9 @@ impl Writer {
                 Ok(()) => self.wrote(engine.mode()),
                 Err(fault) => {
                     self.failed(engine.mode(), &fault.message);
+                    if fault.fenced {
+                        return End::Fenced(fault.message);
+                    }
                     if fault.lost {
                         return if close { End::Close } else { End::Lost(fault.message) };
                     }
@@ -256,21 +290,23 @@ impl Writer {
             }
         };
         self.metrics.commit_scores.observe(f64::from(u32::try_from(scores.len()).unwrap_or(u32::MAX)));
-        self.metrics.ingest_lag_seconds.set((now - oldest).as_secs_f64());
-        self.answer(now, &scores, kept, replies);
+        if !engine.keeps_list() {
+            self.metrics.ingest_lag_seconds.set((now - oldest).as_secs_f64());
+        }
+        self.answer(now, engine, &scores, kept, replies);
         Ok(())
     }
 
-    fn answer(&mut self, now: Instant, scores: &[NewScore], kept: Vec<Kept>, replies: Vec<Reply>) {
+    fn answer(&mut self, now: Instant, engine: &dyn Engine, scores: &[NewScore], kept: Vec<Kept>, replies: Vec<Reply>) {
         // The list is published before anyone hears of a score, so who was answered finds it there.
         let mut changed = false;
         let mut answers = Vec::with_capacity(kept.len());
         for kept in kept {
             if !kept.repeated {
                 self.metrics.games_completed.inc();
-                changed |= self.board.offer(&kept.entry);
+                changed |= !engine.keeps_list() && self.board.offer(&kept.entry);
             }
-            let high_score = self.board.high_score().unwrap_or(kept.entry.score);
+            let high_score = engine.high_score().or(self.board.high_score()).unwrap_or(kept.entry.score);
             answers.push(Answer { kept, high_score });
         }
         if changed {

@@ -38,7 +38,12 @@ pub(crate) fn program(variables: &[(&str, &str)]) -> Command {
 }
 
 pub(crate) fn configure(command: &mut Command, variables: &[(&str, &str)]) {
-    command.env_clear().envs([("HOST", "127.0.0.1"), ("PORT", "0"), ("DRAIN_DELAY_MS", "0")]);
+    command.env_clear().envs([
+        ("HOST", "127.0.0.1"),
+        ("PORT", "0"),
+        ("DRAIN_DELAY_MS", "0"),
+        ("SCORE_STORAGE", "direct"),
+    ]);
     command.envs(variables.iter().copied()).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
 }
 
@@ -262,7 +267,11 @@ pub(crate) fn stored_runs(path: &std::path::Path) -> std::collections::HashSet<S
     let connection = rusqlite::Connection::open(path).unwrap();
     let check: String = connection.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
     assert_eq!(check, "ok");
-    let mut statement = connection.prepare("SELECT run_id FROM scores").unwrap();
+    // A UUID is stored as its 16 bytes.
+    let uuid = "lower(printf('%s-%s-%s-%s-%s', substr(hex(run_id), 1, 8), substr(hex(run_id), 9, 4), \
+                substr(hex(run_id), 13, 4), substr(hex(run_id), 17, 4), substr(hex(run_id), 21)))";
+    let query = format!("SELECT CASE typeof(run_id) WHEN 'blob' THEN {uuid} ELSE run_id END FROM scores");
+    let mut statement = connection.prepare(&query).unwrap();
     let runs = statement.query_map([], |row| row.get(0)).unwrap();
     runs.collect::<Result<_, _>>().unwrap()
 }

@@ -20,12 +20,16 @@ use crate::{backup, share};
 
 const ASIDE: &str = "aside";
 /// Longest time between two checks of the epoch while there is nothing to do.
+/// The pause before another epoch is claimed after the database failed: twice this, then twice as long each time.
+const FAILURE_PAUSE: Duration = Duration::from_millis(125);
+/// So the pause is at most 32 s.
+const FAILURES_COUNTED_MAX: u32 = 8;
 const CHECK_EVERY: Duration = Duration::from_secs(1);
 
 pub(super) struct Active<S: Share, L: Ledgers> {
     lock: Option<S::Lock>,
     epoch: Epoch,
-    /// `None` after a failure, until it is opened again.
+    /// `None` until it is opened.
     ledger: Option<L::Ledger>,
     tail: Tail,
     list: Vec<Leader>,
@@ -42,7 +46,10 @@ type Hindered = (Option<Base>, String);
 enum Stop {
     /// Another process has a later epoch.
     Overtaken,
+    /// To be tried again.
     Trouble(String),
+    /// What the database has is not known any more.
+    Failed(String),
 }
 
 impl Stop {
@@ -53,7 +60,8 @@ impl Stop {
 
 impl From<LedgerError> for Stop {
     fn from(error: LedgerError) -> Self {
-        Self::Trouble(format!("the database: {error}"))
+        let text = format!("the database: {error}");
+        if matches!(error, LedgerError::Full(_)) { Self::Trouble(text) } else { Self::Failed(text) }
     }
 }
 
@@ -87,12 +95,17 @@ impl<S: Share, L: Ledgers> Keeper<S, L> {
             None => claim::settle(share, epoch).map_err(|error| (None, format!("earlier epochs: {error}")))?,
         };
         let failed = |error: TakeoverError| error.to_string();
-        let begun = takeover::take_over(share, &self.ledgers, epoch, &base)
-            .map_err(failed)
-            .and_then(|()| claim::begin(share, epoch).map_err(|error| error.to_string()));
+        let begun =
+            takeover::take_over(share, &self.ledgers, epoch, &base, &self.config.original).map_err(failed).and_then(
+                |adopted| claim::begin(share, epoch).map(|begun| begun.then_some(adopted)).map_err(|e| e.to_string()),
+            );
         match begun {
-            Ok(true) => {}
-            Ok(false) => return Ok(None),
+            Ok(Some(adopted)) => {
+                if adopted {
+                    self.retire_original(epoch);
+                }
+            }
+            Ok(None) => return Ok(None),
             Err(error) => return Err((Some(base), error)),
         }
         let now = self.share.now();
@@ -107,6 +120,19 @@ impl<S: Share, L: Ledgers> Keeper<S, L> {
             beat: 0,
             beaten: now.saturating_sub(CHECK_EVERY),
         }))
+    }
+
+    /// Its scores are in the epoch's database; it is kept, under a name that nobody takes for the database.
+    fn retire_original(&self, epoch: &Epoch) {
+        let (original, kept) =
+            (&self.config.original, format!("{}.before-epoch-{}", self.config.original, epoch.number));
+        let empty = self.share.open(original).and_then(|file| file.size()).is_ok_and(|size| size == 0);
+        let retired = if empty { self.share.remove(original) } else { self.share.rename(original, &kept) };
+        match retired {
+            Ok(()) if !empty => tracing::info!(kept, "the database that was here before was taken over; it is kept"),
+            Ok(()) => {}
+            Err(error) => tracing::warn!(%error, original, "the database that was taken over could not be renamed"),
+        }
     }
 
     fn overtaken(&mut self, lock: Option<S::Lock>) -> Next<S, L> {
@@ -131,13 +157,32 @@ impl<S: Share, L: Ledgers> Keeper<S, L> {
                 self.overtaken(active.lock)
             }
             Err(Stop::Trouble(trouble)) => {
-                // What memory says of the database and of what was read is not to be trusted any more.
+                // What was read may not be in the database.
+                active.tail = Tail::default();
+                self.status.trouble = Some(trouble);
+                if released {
+                    if let Some(ledger) = active.ledger.take() {
+                        ledger.abandon();
+                    }
+                    return Next::Later(State::Released);
+                }
+                Next::Later(State::Active(active))
+            }
+            Err(Stop::Failed(trouble)) => {
+                // What memory and the system's cache say of the file is not to be trusted: a new epoch copies what is durable.
                 if let Some(ledger) = active.ledger.take() {
                     ledger.abandon();
                 }
-                active.tail = Tail::default();
+                drop(active.lock);
+                tracing::error!(trouble, epoch = active.epoch.number, "the database failed; another epoch copies it");
+                self.failures = (self.failures + 1).min(FAILURES_COUNTED_MAX);
+                self.rests_until = self.share.now() + FAILURE_PAUSE * 2_u32.pow(self.failures);
+                self.failed = Some(trouble.clone());
                 self.status.trouble = Some(trouble);
-                if released { Next::Later(State::Released) } else { Next::Later(State::Active(active)) }
+                if released {
+                    return Next::Later(State::Released);
+                }
+                Next::Later(State::Standby { tail: Tail::default(), watch: Watch::default() })
             }
         }
     }
@@ -145,7 +190,6 @@ impl<S: Share, L: Ledgers> Keeper<S, L> {
     /// One round; says whether there is more to do at once.
     fn cycle(&mut self, active: &mut Active<S, L>) -> Result<bool, Stop> {
         if active.ledger.is_none() {
-            // Also after a failure: nobody knows whose the file is by now.
             self.check(active)?;
             let mut ledger = self.ledgers.open(&database(active.epoch.number))?;
             active.list = ledger.top()?;
@@ -168,6 +212,7 @@ impl<S: Share, L: Ledgers> Keeper<S, L> {
         }
         if news {
             self.publish(active, covered)?;
+            self.failures = 0;
         }
         for segment in complete {
             match self.share.remove(&format!("{SPOOL}/{segment}")) {
@@ -214,7 +259,7 @@ impl<S: Share, L: Ledgers> Keeper<S, L> {
         let top = Top { epoch: active.epoch.number, list: active.list.clone(), covered };
         top.publish(&*self.share, &active.epoch.nonce).map_err(Stop::at("the list can't be published"))?;
         if active.published.is_none() {
-            self.forget_old_lists(active.epoch.number);
+            self.forget_old(active.epoch.number);
         }
         active.published = Some(top.clone());
         self.status.list = ListState::Published;
@@ -223,12 +268,12 @@ impl<S: Share, L: Ledgers> Keeper<S, L> {
         Ok(())
     }
 
-    /// Whatever can't be removed now is removed by the next ingester.
-    fn forget_old_lists(&self, epoch: u64) {
-        let names = self.share.list("").unwrap_or_default();
-        for name in names {
+    /// Removes what earlier epochs left, their databases too: everything in them is in this one, which began and is the
+    /// last. Whatever can't be removed now is removed by the next ingester.
+    fn forget_old(&self, epoch: u64) {
+        for name in self.share.list("").unwrap_or_default() {
             let old = |prefix| numbered(&name, prefix).is_some_and(|number| number < epoch);
-            if old(top::PREFIX) || old(BEAT) {
+            if old(top::PREFIX) || old(BEAT) || takeover::epoch_of(&name).is_some_and(|number| number < epoch) {
                 drop(self.share.remove(&name));
             }
         }
@@ -285,7 +330,9 @@ impl<S: Share, L: Ledgers> Keeper<S, L> {
         match closed {
             Ok(()) => tracing::info!(epoch = active.epoch.number, "the database is handed over"),
             Err(Stop::Overtaken) => tracing::warn!(epoch = active.epoch.number, "another process has a later epoch"),
-            Err(Stop::Trouble(trouble)) => tracing::warn!(trouble, "the database could not be handed over cleanly"),
+            Err(Stop::Trouble(trouble) | Stop::Failed(trouble)) => {
+                tracing::warn!(trouble, "the database could not be handed over cleanly");
+            }
         }
         drop(active.lock);
         Next::Later(State::Released)

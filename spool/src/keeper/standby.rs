@@ -58,6 +58,10 @@ impl<S: Share, L: Ledgers> Keeper<S, L> {
             }
         };
         let more = self.follow(&mut tail, &names);
+        if self.share.now() < self.rests_until {
+            self.status.trouble.clone_from(&self.failed);
+            return Self::idle(more, tail, watch);
+        }
         let last = last_epoch(&names);
         self.status.epoch = last;
         let locking = match &self.config.ingest {

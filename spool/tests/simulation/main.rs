@@ -14,12 +14,15 @@ use std::time::Duration;
 
 use book::{Book, Books};
 use spool::{
-    AppendError, Appender, Config, Ingested, Keeper, Leader, Ledgers, Locking, Observer, Record, Role, Share, Shared,
-    Status,
+    AppendError, Appender, Config, Ingested, Keeper, Leader, Ledger, Ledgers, Locking, Observer, Record, Role, Share,
+    Shared, Status,
 };
 use world::{Broken, Client, Faults, World};
 
 const PROCESSES: usize = 3;
+const ORIGINAL: &str = "db.sqlite";
+/// Scores in the database that was there before.
+const OLD_SCORES: u64 = 5;
 /// Simulated time during which things go wrong.
 const TROUBLED: Duration = Duration::from_secs(12);
 /// Steps of the last ingester: all of them find nothing wrong.
@@ -60,6 +63,19 @@ impl Told {
     }
 }
 
+/// A database from before the protocol, whose scores count as acknowledged.
+fn original(world: &Arc<World>, told: &mut Told) {
+    let client = world.client(0);
+    let mut book = Books(client).open(ORIGINAL).unwrap();
+    let records: Vec<Record> = (0..OLD_SCORES).map(|_| told.record(world)).collect();
+    book.ingest(&records.iter().collect::<Vec<_>>()).unwrap();
+    book.close().unwrap();
+    for record in records {
+        told.tried.entry(record.run_id.to_string()).or_default().push(record.clone());
+        told.acknowledged.entry(record.run_id.to_string()).or_insert(record);
+    }
+}
+
 /// One process after another in the same place, each until it is killed, stops or fences itself.
 fn place(world: &Arc<World>, thread: usize, locking: Locking, told: &Mutex<Told>) {
     world.begin(thread);
@@ -80,7 +96,7 @@ fn place(world: &Arc<World>, thread: usize, locking: Locking, told: &Mutex<Told>
 
 fn keeper(world: &World, client: &Client, locking: Locking, shared: &Arc<Shared>) -> Keeper<Client, Books> {
     let node = format!("{:016x}", world.random(|rng| rng.u64(..)));
-    let config = Config { node, batch_records_max: 5, ..Config::new(Ok(locking)) };
+    let config = Config { node, batch_records_max: 5, ..Config::new(ORIGINAL.to_owned(), Ok(locking)) };
     Keeper::new(Arc::new(client.clone()), Books(client.clone()), config, shared.clone())
 }
 
@@ -149,7 +165,7 @@ fn settle(world: &Arc<World>, locking: Locking, told: &Mutex<Told>) -> Result<(B
     while told.lock().unwrap().ended < PROCESSES {
         world.sleep(PROCESSES, Duration::from_secs(1));
     }
-    world.heal();
+    world.trouble(Faults::NONE);
     let client = world.client(PROCESSES);
     let shared = Shared::new(Box::new(Nobody));
     let mut keeper = keeper(world, &client, locking, &shared);
@@ -193,8 +209,12 @@ fn run(seed: u64, broken: Broken) -> Result<Outcome, String> {
         lose_lock: often(3),
     };
     let locking = if rng.bool() { Locking::Lock } else { Locking::Heartbeat(Duration::from_secs(2)) };
-    let world = World::new(seed, faults, broken, PROCESSES + 1);
+    let world = World::new(seed, Faults::NONE, broken, PROCESSES + 1);
     let told = Mutex::new(Told::default());
+    if rng.bool() {
+        original(&world, &mut told.lock().unwrap());
+    }
+    world.trouble(faults);
     let settled = std::thread::scope(|scope| {
         for thread in 0..PROCESSES {
             let (world, told) = (&world, &told);
@@ -241,7 +261,7 @@ fn number(variable: &str) -> Option<u64> {
 fn every_acknowledged_score_is_kept_once() {
     let seeds = match number("SPOOL_SEED") {
         Some(seed) => seed..seed + 1,
-        None => 0..number("SPOOL_SEEDS").unwrap_or(600),
+        None => 0..number("SPOOL_SEEDS").unwrap_or(1000),
     };
     let (next, count) = (AtomicU64::new(seeds.start), seeds.end - seeds.start);
     let sums = Mutex::new([0; 5]);

@@ -22,7 +22,7 @@ pub(crate) struct Faults {
 }
 
 impl Faults {
-    pub(crate) const NONE: Self = Self { switch: 100, fail: 0, kill: 0, pause: 0, stale: 0, lose_lock: 0 };
+    pub(crate) const NONE: Self = Self { switch: 0, fail: 0, kill: 0, pause: 0, stale: 0, lose_lock: 0 };
 }
 
 /// How a share may break its word, so that a simulation that finds nothing is known to look.
@@ -117,9 +117,9 @@ impl World {
         self.lock().calls
     }
 
-    /// From now on nothing goes wrong any more, except what a broken share always does.
-    pub(crate) fn heal(&self) {
-        self.lock().faults = Some(Faults::NONE);
+    /// From now on this goes wrong, beside what a broken share always does.
+    pub(crate) fn trouble(&self, faults: Faults) {
+        self.lock().faults = Some(faults);
     }
 
     /// Waits for this thread's first turn.

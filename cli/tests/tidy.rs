@@ -46,7 +46,8 @@ fn dependencies_point_one_way() {
         ("dbird-driver", (&["dbird-core"], &["dbird-testkit"])),
         ("dataplane", (&[], &[])),
         ("dbird-local", (&["dbird-core", "dataplane"], &["dbird-testkit", "dbird-driver"])),
-        ("drafty-bird", (&[], &[])),
+        ("drafty-bird", (&["spool"], &[])),
+        ("spool", (&[], &[])),
         ("dbird", (&["dbird-core", "dbird-templates", "dbird-driver", "dbird-local"], &["dbird-testkit"])),
         ("xtask", (&[], &[])),
     ]);

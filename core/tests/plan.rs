@@ -320,3 +320,38 @@ fn a_saved_plan_says_what_moved() {
     let moved = check_saved(&saved, &other_image).unwrap_err();
     assert!(moved.to_string().starts_with("the plan does not stand any more: it is for image "), "{moved}");
 }
+
+#[test]
+fn a_new_storage_protocol_stops_the_old_release_first_and_there_is_no_way_back() {
+    let with = |protocol: Option<u64>| {
+        let mut body = service("hello");
+        if let Some(protocol) = protocol {
+            body["storage_protocol"] = json!(protocol);
+        }
+        documents(&[("service", StepKind::Service, body)])
+    };
+    for (from, to, outcome) in [
+        (None, Some(0), Ok(false)),
+        (Some(1), Some(1), Ok(false)),
+        (None, Some(1), Ok(true)),
+        (Some(0), Some(1), Ok(true)),
+        (Some(1), Some(2), Ok(true)),
+        (Some(1), Some(0), Err(())),
+        (Some(1), None, Err(())),
+    ] {
+        let live = with(from);
+        let mut observed = self::live(&live, 1);
+        observed.documents.get_mut(&StepId::new("service")).unwrap()["env"] = json!({});
+        let planned = make(&with(to), &observed, Reason::Deploy, &[]);
+        match outcome {
+            Ok(swap) => {
+                let planned = planned.unwrap();
+                let chosen = planned.course.unwrap();
+                assert_eq!((chosen.swap, chosen.strategy == "recreate"), (swap, swap), "{from:?} to {to:?}");
+                let told = planned.risks.iter().any(|risk| risk.text.contains("storage protocol changes"));
+                assert_eq!(told, swap, "{:?}", planned.risks);
+            }
+            Err(()) => assert!(matches!(planned, Err(PlanError::StorageProtocol { .. })), "{planned:?}"),
+        }
+    }
+}

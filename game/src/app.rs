@@ -57,7 +57,9 @@ async fn readyz(State(game): State<Game>) -> Response {
     let (status, mut body) = match &**condition {
         _ if game.life().stage() > Stage::Serving => not_ready(&"the process is stopping"),
         Condition::Open { failing: None, .. } if !game.store().view().is_listed() => {
-            not_ready(&"no list of scores was found yet")
+            let (status, mut body) = not_ready(&"no list of scores was found yet");
+            body["waiting_for"] = "store".into();
+            (status, body)
         }
         Condition::Open { mode, failing: None } => (StatusCode::OK, json!({"status": "ready", "storage_mode": mode})),
         condition => not_ready(condition),

@@ -29,6 +29,17 @@ pub use ledger::{Ingested, Ledger, LedgerError, Ledgers};
 pub use record::{FORMAT, Record};
 pub use share::{File, Share};
 
+/// The epoch whose database has the scores of a real folder; `None` if no epoch ever began there or a downgrade moved them
+/// back to the original's place.
+#[must_use]
+pub fn in_use(folder: &std::path::Path) -> Option<u64> {
+    let folder = Folder::new(folder);
+    let names = folder.list("").ok()?;
+    let begun = names.iter().filter_map(|name| numbered(name, "begun"));
+    let last = begun.filter(|number| folder.is_dir(&format!("begun.{number}")).unwrap_or(false)).max()?;
+    (!names.contains(&format!("{}.{last}", claim::FOLDED))).then_some(last)
+}
+
 /// The number of a name like `epoch.12`, spelled as this crate spells it.
 fn numbered(name: &str, prefix: &str) -> Option<u64> {
     let number = name.strip_prefix(prefix)?.strip_prefix('.')?;

@@ -45,6 +45,7 @@ pub(crate) fn local(spec: &Spec, image: Option<&ImageRef>) -> Result<tera::Conte
         "service_image_digest": digest.map_or_else(|| document::reference(&StepId::new("image"), "digest"), Value::from),
         "volumes": volume.as_ref().map_or_else(|| json!([]), |v| json!([v])),
         "volume": volume,
+        "storage_protocol": spec.storage.as_ref().map_or(0, |s| s.storage_protocol),
         "writer": volume.as_ref().and(spec.storage.as_ref()).map(|s| s.writer),
     });
     tera::Context::from_serialize(&values).map_err(|e| TemplateError::Values { message: e.to_string() })

@@ -292,7 +292,7 @@ fn status_task(t: &StatusTask) -> String {
     parts.push(if t.restarts == 1 { "1 restart".to_owned() } else { format!("{} restarts", t.restarts) });
     parts.extend(t.address.clone());
     parts.extend(t.pid.map(|p| format!("pid {p}")));
-    let said = t.reported.iter().filter(|(key, _)| *key != "status").take(6);
+    let said = t.reported.iter().filter(|(key, _)| *key != "status").take(8);
     parts.extend(said.map(|(key, value)| format!("{key}={}", plain(value))));
     if !t.detail.is_empty() {
         parts.push(paint(DIM, &t.detail));

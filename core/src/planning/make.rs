@@ -7,7 +7,7 @@ use serde_json::Value;
 use thiserror::Error;
 
 use crate::{
-    Action, Document, Documents, ImageRef, Observed, Plan, Preview, Reason, Scope, Step, StepId, StepKind,
+    Action, Document, Documents, ImageRef, Observed, Plan, Preview, Reason, ReleaseId, Scope, Step, StepId, StepKind,
     plan::PLAN_FORMAT,
     planning::{diff, diff::with_known_references, risks},
     rollout::Course,
@@ -48,6 +48,19 @@ pub enum PlanError {
         /// What there is.
         known: Vec<String>,
     },
+    /// The release before uses a protocol on its store that this one does not know yet.
+    #[error(
+        "{parent} keeps its store by version {from} of the storage protocol, which a release with version {to} can't read: its \
+         scores would be out of sight"
+    )]
+    StorageProtocol {
+        /// The release that serves.
+        parent: ReleaseId,
+        /// Its version.
+        from: u64,
+        /// The new release's version.
+        to: u64,
+    },
     /// A release has to be made and nobody said how it takes over.
     #[error("a release has to be made, but no rollout was given for it")]
     NoCourse,
@@ -84,6 +97,13 @@ pub fn plan(input: &Input<'_>) -> Result<Plan, PlanError> {
         }
     }
     let course = if releases && !destroy { Some(input.course.ok_or(PlanError::NoCourse)?) } else { None };
+    let stopped_first = match parent.and_then(|parent| crossing(input, parent)) {
+        Some(Crossing { parent, from, to }) if to < from => {
+            return Err(PlanError::StorageProtocol { parent, from, to });
+        }
+        crossing => crossing.zip(course).map(|(_, course)| course.stopping_first()),
+    };
+    let course = stopped_first.as_ref().or(course);
     let risks = risks::risks(input, &steps, course, parent);
     Ok(Plan {
         format: PLAN_FORMAT,
@@ -128,6 +148,24 @@ fn step(document: &Document, input: &Input<'_>, anew: &BTreeSet<StepId>) -> Step
     }
     let action = if action == Action::None && !changes.is_empty() { Action::Update } else { action };
     built(document, action, changes)
+}
+
+/// A change of the protocol by which releases share their store.
+pub(super) struct Crossing {
+    pub(super) parent: ReleaseId,
+    pub(super) from: u64,
+    pub(super) to: u64,
+}
+
+/// Whether the release that serves and the wanted one use their store by different versions of the protocol.
+pub(super) fn crossing(input: &Input<'_>, parent: ReleaseId) -> Option<Crossing> {
+    if input.reason == Reason::Destroy {
+        return None;
+    }
+    let version = |body: &Value| body.get("storage_protocol").and_then(Value::as_u64).unwrap_or(0);
+    let document = input.documents.steps.iter().find(|d| d.kind == StepKind::Service)?;
+    let (from, to) = (version(input.observed.documents.get(&document.step)?), version(&document.body));
+    (from != to).then_some(Crossing { parent, from, to })
 }
 
 fn removal(document: &Document, input: &Input<'_>) -> Step {

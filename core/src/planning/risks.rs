@@ -50,6 +50,13 @@ fn service(
         }
         return;
     };
+    if let Some(crossing) = super::make::crossing(input, parent) {
+        let (from, to) = (crossing.from, crossing.to);
+        add(format!(
+            "the storage protocol changes from {from} to {to}: {parent} stops before the new release opens the store, and can't \
+             read it any more after that"
+        ));
+    }
     if course.is_some_and(|c| c.swap) {
         let most_s = SWAP_HOLD_LIMIT_MS as f64 / 1000.0;
         add(format!("requests wait while the store passes from {parent} to the new release, at most {most_s} s"));

@@ -115,6 +115,11 @@ impl Course {
         })
     }
 
+    /// The same with the previous release stopped before this one opens the store, whatever was asked for.
+    pub fn stopping_first(&self) -> Course {
+        Course { strategy: "recreate".to_owned(), swap: true, weights: all_at_once(), ..self.clone() }
+    }
+
     /// The hooks that run at this point, by their place in [`Course::hooks`].
     pub fn hooks_at(&self, when: HookWhen) -> Vec<usize> {
         self.hooks.iter().enumerate().filter(|(_, h)| h.when == when).map(|(i, _)| i).collect()

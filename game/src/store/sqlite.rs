@@ -69,6 +69,13 @@ impl SqliteOpener {
 
 impl Opener for SqliteOpener {
     fn open(&self) -> Result<Box<dyn Engine>, OpenError> {
+        let folder = self.path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        if let Some(epoch) = ::spool::in_use(folder) {
+            return Err(self.unusable(format_args!(
+                "the scores of this folder are kept by the spool (epoch {epoch}), which SCORE_STORAGE=direct does not know; \
+                 `drafty-bird downgrade` moves them back"
+            )));
+        }
         let (connection, time_style, top_index) = self.connect()?;
         let identity = identity(&self.path).map_err(|error| self.unusable(error))?;
         let path = self.path.clone();

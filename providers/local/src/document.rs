@@ -59,6 +59,9 @@ pub struct ServiceDocument {
     pub mounts: Vec<DataDocument>,
     /// Who may write to the store; none for a stateless service.
     pub writer: Option<Writer>,
+    /// The version of the protocol by which releases share the store; 0 for none.
+    #[serde(default)]
+    pub storage_protocol: u32,
     /// How many copies run.
     pub replicas: u32,
     /// From being asked to stop to being killed.
@@ -231,7 +234,7 @@ mod tests {
             "name": "bird", "environment": "dev", "image": null, "runtime": "process", "port": 8080, "port_env": "PORT",
             "env": {"A": "b"}, "secrets": {"KEY": {"name": "key"}},
             "health": {"live": "/healthz", "ready": "/readyz?x=1", "interval_ms": 1, "timeout_ms": 1, "healthy_after": 1, "unhealthy_after": 1},
-            "mounts": [{"name": "data", "path": "/data"}], "writer": "exclusive", "replicas": 1, "stop_grace_ms": 0,
+            "mounts": [{"name": "data", "path": "/data"}], "writer": "exclusive", "storage_protocol": 0, "replicas": 1, "stop_grace_ms": 0,
             "listen": "127.0.0.1:0", "test_listen": "localhost:0"
         })
     }

@@ -72,7 +72,7 @@ enum News {
 async fn starting(keeper: &Arc<Keeper>, rollout: &Rollout) {
     let begun = Instant::now();
     let release = rollout.release;
-    let exclusive = keeper.read(|state| state.releases.get(&release).is_some_and(|record| record.body.is_exclusive()));
+    let exclusive = keeper.read(State::takes_turns);
     // A candidate waits for the store only as long as somebody else serves from it.
     let may_wait = exclusive && rollout.parent().is_some();
     let news = keeper
@@ -164,7 +164,7 @@ pub(super) fn last_lines(keeper: &Keeper, task: &str) -> Vec<String> {
 }
 
 async fn shifting(keeper: &Arc<Keeper>, rollout: &Rollout, weights: &Weights) {
-    let exclusive = keeper.read(|state| state.releases.values().any(|record| record.body.is_exclusive()));
+    let exclusive = keeper.read(State::takes_turns);
     let from = keeper.read(State::current);
     let to = weights.0.iter().find(|(_, weight)| **weight == 100).map(|(release, _)| *release);
     match (exclusive, from, to) {
@@ -213,7 +213,7 @@ async fn finishing(keeper: &Arc<Keeper>, rollout: &Rollout) {
 async fn rolling_back(keeper: &Arc<Keeper>, rollout: &Rollout) {
     let release = rollout.release;
     let parent = rollout.parent();
-    let exclusive = keeper.read(|state| state.releases.values().any(|record| record.body.is_exclusive()));
+    let exclusive = keeper.read(State::takes_turns);
     let swapped = exclusive && keeper.read(State::current) == Some(release);
     match parent.filter(|_| swapped) {
         Some(parent) => {

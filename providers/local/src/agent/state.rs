@@ -124,6 +124,14 @@ impl Rollout {
 }
 
 impl State {
+    /// Whether the store takes one release at a time: one of them says so, or they use it by different versions of a
+    /// protocol.
+    pub(crate) fn takes_turns(&self) -> bool {
+        let protocol = self.releases.values().next().map(|record| record.body.storage_protocol);
+        let differs = |body: &ServiceDocument| Some(body.storage_protocol) != protocol;
+        self.releases.values().any(|record| record.body.is_exclusive() || differs(&record.body))
+    }
+
     /// The rollout of a release, under way or ended.
     pub(crate) fn rollout_of(&self, release: ReleaseId) -> Option<&Rollout> {
         self.rollout.iter().chain(self.ended.iter().rev()).find(|rollout| rollout.release == release)

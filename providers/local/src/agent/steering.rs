@@ -129,7 +129,7 @@ impl Keeper {
                     .map_err(Adding::retry);
             }
             (Steer::Finish, Stage::Ready) => {
-                let exclusive = self.read(|state| state.releases.values().any(|record| record.body.is_exclusive()));
+                let exclusive = self.read(|state| state.takes_turns());
                 if exclusive && weights != Weights::all(release) && !weights.0.is_empty() {
                     return refuse(ErrorKind::Conflict, format!("{release} does not have all traffic yet"));
                 }
@@ -178,7 +178,7 @@ impl Keeper {
             return Err(format!("the weights add up to {sum}, not to 100"));
         }
         self.read(|state| {
-            let exclusive = state.releases.values().any(|record| record.body.is_exclusive());
+            let exclusive = state.takes_turns();
             for (release, weight) in weights.0.iter().filter(|(_, weight)| **weight > 0) {
                 if !state.releases.contains_key(release) {
                     return Err(format!("{release} is not here to get traffic"));

@@ -179,8 +179,8 @@ impl Worker {
         for (release, record) in &state.releases {
             let found = services.remove(&release.to_string()).unwrap_or_default();
             let moving = match &stage {
-                Some((candidate, Stage::RollingBack)) => *release == *candidate || record.body.is_exclusive(),
-                Some((_, Stage::Shifting(_))) => record.body.is_exclusive(),
+                Some((candidate, Stage::RollingBack)) => *release == *candidate || state.takes_turns(),
+                Some((_, Stage::Shifting(_))) => state.takes_turns(),
                 Some((candidate, Stage::Finishing)) => release != candidate,
                 // It has failed for good, and is only waiting to be taken away.
                 Some((candidate, Stage::Failed { .. })) => release == candidate && state.weights.of(*release) == 0,
@@ -212,7 +212,7 @@ impl Worker {
         if state.current().is_some() {
             keeper.front.hold(HoldLimits::default());
             let in_swap = matches!(&stage, Some((_, Stage::Shifting(_) | Stage::RollingBack)));
-            if !in_swap || !state.releases.values().any(|record| record.body.is_exclusive()) {
+            if !in_swap || !state.takes_turns() {
                 keeper.background(course::let_in(Arc::clone(keeper)));
             }
         }

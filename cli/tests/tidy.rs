@@ -73,7 +73,7 @@ fn libraries_stay_where_they_belong() {
     let only: &[(&str, &[&str])] = &[
         ("tera", &["dbird-templates"]),
         ("clap", &["dbird", "xtask"]),
-        ("object_store", &["dbird-driver"]),
+        ("object_store", &["dbird-driver", "drafty-bird"]),
         ("rusqlite", &["drafty-bird", "xtask"]),
         ("indicatif", &["dbird"]),
         ("miette", &["dbird"]),

@@ -58,7 +58,7 @@ fn the_documents_of_the_local_cloud_are_exactly_these() {
             "env": {"GREETING": "hi", "SCORE_DB_PATH": "/data/db.sqlite"}, "secrets": {"KEY": {"name": "key"}},
             "health": {"live": "/healthz", "ready": "/readyz", "interval_ms": 5000, "timeout_ms": 2000,
                        "healthy_after": 2, "unhealthy_after": 3},
-            "mounts": [{"name": "data", "path": "/data"}], "writer": "exclusive",
+            "mounts": [{"name": "data", "path": "/data"}], "writer": "exclusive", "storage_protocol": 0,
             "replicas": 1, "stop_grace_ms": 30000, "listen": "127.0.0.1:8080", "test_listen": "127.0.0.1:8081"
         })
     );

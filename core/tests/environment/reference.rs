@@ -47,9 +47,10 @@ fn drafty_bird_is_right_for_every_cloud() {
     let specs = every_spec(&project().join("environments"));
     assert_eq!(specs.len(), 12, "base alone, dev, staging and prod, for three clouds each");
     for spec in &specs {
-        assert_eq!(spec.storage.as_ref().unwrap().writer, Writer::Exclusive);
+        assert_eq!(spec.storage.as_ref().unwrap().writer, Writer::Protocol);
+        assert_eq!(spec.storage.as_ref().unwrap().storage_protocol, 1);
         assert_eq!(spec.rollout.strategy, Strategy::BlueGreen);
-        assert_eq!(spec.env["SCORE_STORAGE"], "direct");
+        assert_eq!(spec.env["SCORE_STORAGE"], "spool");
         assert_eq!((spec.scale.min, spec.scale.max), (1, 1));
     }
 }

@@ -186,7 +186,7 @@ mod tests {
             "name": "bird", "environment": "dev", "image": null, "runtime": "process", "port": 1, "port_env": "PORT", "env": {},
             "secrets": {"KEY": {"name": "ticket-key"}, "OTHER": {"name": "other"}},
             "health": {"live": "/", "ready": "/", "interval_ms": 1, "timeout_ms": 1, "healthy_after": 1, "unhealthy_after": 1},
-            "mounts": [], "writer": null, "replicas": 1, "stop_grace_ms": 1, "listen": "127.0.0.1:0", "test_listen": "127.0.0.1:0"
+            "mounts": [], "writer": null, "storage_protocol": 0, "replicas": 1, "stop_grace_ms": 1, "listen": "127.0.0.1:0", "test_listen": "127.0.0.1:0"
         }))
         .unwrap();
         let from = |name: &str| (name == "OTHER").then(|| "from-environment".to_owned());

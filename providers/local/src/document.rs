@@ -60,7 +60,6 @@ pub struct ServiceDocument {
     /// Who may write to the store; none for a stateless service.
     pub writer: Option<Writer>,
     /// The version of the protocol by which releases share the store; 0 for none.
-    #[serde(default)]
     pub storage_protocol: u32,
     /// How many copies run.
     pub replicas: u32,

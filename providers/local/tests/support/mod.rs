@@ -77,7 +77,7 @@ impl Project {
             "image": {"repository": "oci:.dbird/images", "digest": self.image}, "runtime": "process", "port": 8080, "port_env": "PORT",
             "env": env.iter().copied().collect::<BTreeMap<_, _>>(), "secrets": {},
             "health": {"live": "/healthz", "ready": "/readyz", "interval_ms": 200, "timeout_ms": 1000, "healthy_after": 2, "unhealthy_after": 3},
-            "mounts": [{"name": "data", "path": "/data"}], "writer": null, "replicas": 1, "stop_grace_ms": 5000,
+            "mounts": [{"name": "data", "path": "/data"}], "writer": null, "storage_protocol": 0, "replicas": 1, "stop_grace_ms": 5000,
             "listen": format!("127.0.0.1:{}", self.port), "test_listen": format!("127.0.0.1:{}", self.test_port)
         });
         if self.service["writer"] == "exclusive" {

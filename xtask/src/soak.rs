@@ -18,6 +18,12 @@ pub(crate) struct Args {
     /// Rounds of killing the real agent, its watchdog and its tasks at random moments
     #[arg(long, default_value_t = 200)]
     rounds: u32,
+    /// Seeds of the spool's protocol over a simulated share
+    #[arg(long, default_value_t = 50_000)]
+    share_seeds: u32,
+    /// How long real processes are killed, paused and lied to, in each of the harness's runs
+    #[arg(long, default_value_t = 600)]
+    nemesis_seconds: u32,
 }
 
 /// The fuzz targets in fuzz/fuzz_targets.
@@ -39,6 +45,16 @@ pub(crate) fn run(args: &Args) -> Outcome {
     });
     part(format!("random kills of the real agent, {} rounds each", args.rounds), &mut || {
         test("DBIRD_SOAK_ROUNDS", args.rounds, &["--test", "crash", "survive_any_kill"])
+    });
+    part(format!("the spool's protocol over a simulated share, {} seeds", args.share_seeds), &mut || {
+        test("SPOOL_SEEDS", args.share_seeds, &["--test", "simulation", "every_acknowledged"])
+    });
+    part("the model of the spool's protocol within larger bounds".to_owned(), &mut || {
+        let mut command = setup::command("cargo", &["test", "--release", "--locked", "-p", "spool", "--test", "model"]);
+        setup::run(command.env("SPOOL_MODEL", "big"))
+    });
+    part(format!("real processes and nemeses, {} s each", args.nemesis_seconds), &mut || {
+        test("NEMESIS_SECONDS", args.nemesis_seconds, &["--test", "nemesis", "lose_nothing"])
     });
     for target in TARGETS {
         part(format!("fuzzing `{target}` for {} s", args.fuzz_seconds), &mut || fuzz(target, args.fuzz_seconds));

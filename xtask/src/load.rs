@@ -20,6 +20,8 @@ use tokio::net::TcpStream;
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// Failures kept word for word.
 const FAILURES_KEPT: usize = 20;
+/// Loads that this process started, so that no two use the same run ids.
+static LOADS: AtomicU64 = AtomicU64::new(0);
 
 /// What the load did.
 #[derive(Debug, Default)]
@@ -32,19 +34,30 @@ pub(crate) struct Tally {
     pub(crate) failures: Vec<String>,
     /// Run ids whose score was acknowledged.
     pub(crate) acknowledged: Vec<String>,
-    /// Every good request's latency, sorted.
-    pub(crate) latencies_us: Vec<u64>,
+    /// When every good request began, and how long it took.
+    pub(crate) answers: Vec<(Instant, Duration)>,
 }
 
 impl Tally {
     /// The latency below which this share (0 to 1) of requests lies, in milliseconds.
     pub(crate) fn quantile_ms(&self, share: f64) -> f64 {
-        if self.latencies_us.is_empty() {
-            return f64::NAN;
-        }
-        let at = ((self.latencies_us.len() - 1) as f64 * share).round() as usize;
-        self.latencies_us[at] as f64 / 1000.0
+        quantile_ms(self.answers.iter().map(|(_, took)| *took).collect(), share)
     }
+
+    /// The same of the requests that were on their way at some moment between two.
+    pub(crate) fn quantile_between_ms(&self, from: Instant, to: Instant, share: f64) -> f64 {
+        let within = self.answers.iter().filter(|(began, took)| *began < to && *began + *took >= from);
+        quantile_ms(within.map(|(_, took)| *took).collect(), share)
+    }
+}
+
+/// The time below which this share (0 to 1) of them lies, in milliseconds.
+pub(crate) fn quantile_ms(mut times: Vec<Duration>, share: f64) -> f64 {
+    if times.is_empty() {
+        return f64::NAN;
+    }
+    times.sort_unstable();
+    times[((times.len() - 1) as f64 * share).round() as usize].as_secs_f64() * 1000.0
 }
 
 /// A load that runs until it is told to stop.
@@ -61,21 +74,21 @@ impl Load {
         let stop = Arc::new(AtomicBool::new(false));
         let done = Arc::new(AtomicU64::new(0));
         let (s, d) = (stop.clone(), done.clone());
+        let load = LOADS.fetch_add(1, Ordering::Relaxed);
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
             runtime.block_on(async move {
                 let tally = Arc::new(Mutex::new(Tally::default()));
                 let tasks: Vec<_> = (0..connections)
                     .map(|n| {
-                        tokio::spawn(connection(address, n, score_every, pause, s.clone(), d.clone(), tally.clone()))
+                        let name = format!("load-{}-{load}-{n}", std::process::id());
+                        tokio::spawn(connection(address, name, score_every, pause, s.clone(), d.clone(), tally.clone()))
                     })
                     .collect();
                 for task in tasks {
                     task.await.expect("a connection's task does not panic");
                 }
-                let mut tally = std::mem::take(&mut *tally.lock().expect("no poison"));
-                tally.latencies_us.sort_unstable();
-                tally
+                std::mem::take(&mut *tally.lock().expect("no poison"))
             })
         });
         Load { stop, done, thread }
@@ -98,7 +111,7 @@ impl Load {
 
 async fn connection(
     address: SocketAddr,
-    number: usize,
+    name: String,
     score_every: u64,
     pause: Duration,
     stop: Arc<AtomicBool>,
@@ -108,11 +121,10 @@ async fn connection(
     let mut mine = Tally::default();
     let mut sender = None;
     let mut count = 0_u64;
-    let nonce = std::process::id();
     while !stop.load(Ordering::Relaxed) {
         count += 1;
         let run = score_every > 0 && count.is_multiple_of(score_every);
-        let run = run.then(|| format!("load-{nonce}-{number}-{count}"));
+        let run = run.then(|| format!("{name}-{count}"));
         let start = Instant::now();
         let outcome = match tokio::time::timeout(REQUEST_TIMEOUT, request(address, &mut sender, run.as_deref())).await {
             Ok(outcome) => outcome,
@@ -121,14 +133,14 @@ async fn connection(
         match outcome {
             Ok(()) => {
                 mine.good += 1;
-                mine.latencies_us.push(start.elapsed().as_micros() as u64);
+                mine.answers.push((start, start.elapsed()));
                 mine.acknowledged.extend(run);
             }
             Err(why) => {
                 sender = None;
                 mine.failed += 1;
                 if mine.failures.len() < FAILURES_KEPT {
-                    mine.failures.push(format!("connection {number}, request {count}: {why}"));
+                    mine.failures.push(format!("{name}, request {count}: {why}"));
                 }
             }
         }
@@ -140,7 +152,7 @@ async fn connection(
     let mut all = tally.lock().expect("no poison");
     all.good += mine.good;
     all.failed += mine.failed;
-    all.latencies_us.extend(mine.latencies_us);
+    all.answers.extend(mine.answers);
     all.acknowledged.extend(mine.acknowledged);
     let room = FAILURES_KEPT.saturating_sub(all.failures.len());
     all.failures.extend(mine.failures.into_iter().take(room));

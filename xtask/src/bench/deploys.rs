@@ -1,13 +1,9 @@
 //! Ten deploys and three rollbacks under load: every request and every acknowledged score is accounted for. Then the same
 //! deploys without load, for what dbird adds to the time that the game itself needs.
 
-use std::{collections::HashSet, time::Duration};
+use std::time::Duration;
 
-use super::{
-    Bench, median,
-    project::Project,
-    server::{Server, peak_mb},
-};
+use super::{Bench, median, project::Project, server::peak_mb, share::Share};
 use crate::{load::Load, setup::Outcome};
 
 /// Every so many requests of a connection one is a score.
@@ -45,7 +41,7 @@ fn under_load(bench: &mut Bench) -> Outcome {
         println!("  failed: {failure}");
     }
     project.run(&["destroy"])?;
-    let lost = lost_scores(&project, &tally.acknowledged)?;
+    let lost = lost_scores(bench, &project, &tally.acknowledged)?;
     bench.row(
         &format!("{deploys} deploys and {rollbacks} rollbacks in a row under a constant load of 64 connections"),
         format!(
@@ -69,15 +65,11 @@ fn under_load(bench: &mut Bench) -> Outcome {
     Ok(())
 }
 
-/// How many acknowledged scores are not in the database, after everything stopped.
-fn lost_scores(project: &Project, acknowledged: &[String]) -> Outcome<usize> {
-    let path = project.folder().join(".dbird/local/dev/data/data/db.sqlite");
-    let read = || -> rusqlite::Result<HashSet<String>> {
-        let db = rusqlite::Connection::open(&path)?;
-        let mut query = db.prepare("SELECT run_id FROM scores WHERE run_id IS NOT NULL")?;
-        query.query_map([], |row| row.get(0))?.collect()
-    };
-    let stored = read().map_err(|e| format!("{}: {e}", path.display()))?;
+/// How many acknowledged scores are not in the database, after everything stopped and what was left in the spool was moved.
+fn lost_scores(bench: &Bench, project: &Project, acknowledged: &[String]) -> Outcome<usize> {
+    let share = Share::new(&project.folder().join(".dbird/local/dev/data/data"));
+    share.ingest_rest(&bench.game)?;
+    let stored = share.run_ids()?;
     Ok(acknowledged.iter().filter(|run| !stored.contains(*run)).count())
 }
 
@@ -98,12 +90,11 @@ fn overhead(bench: &mut Bench) -> Outcome {
     let project = Project::new(bench)?;
     project.run(&["deploy"])?;
     let rounds = if bench.short { 2 } else { 15 };
-    let database = project.folder().join("alone.sqlite").display().to_string();
-    let env = [("SCORE_DB_PATH", database.as_str()), ("DRAIN_DELAY_MS", "0"), ("LOG_LEVEL", "warn")];
+    let share = Share::make(&project.folder().join("alone"))?;
     let (mut alone, mut deploy, mut nothing, mut peak) = (Vec::new(), Vec::new(), Vec::new(), 0.0_f64);
     for n in 0..rounds {
         let start = std::time::Instant::now();
-        let game = Server::start(&bench.game, &[], &env, "/readyz")?;
+        let game = share.start(&bench.game, &[])?;
         let ready = start.elapsed();
         alone.push((ready + game.terminate()?).as_secs_f64() * 1000.0);
         let setting = format!("env.GREETING=number {n}");

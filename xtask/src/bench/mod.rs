@@ -1,11 +1,14 @@
 //! Every number that dbird promises, measured against the peer or the floor that the promise names, within one run on one
 //! machine. It reports what it saw; whether a bound holds is written beside it, never turned into a failing test.
 
+mod client;
 mod commands;
 mod deploys;
 mod project;
 mod proxy;
 pub(crate) mod server;
+mod share;
+mod spool;
 mod wrk;
 
 use std::{fmt::Write as _, path::PathBuf, time::Duration};
@@ -23,7 +26,7 @@ pub(crate) struct Args {
     /// Measure what is built already, as it is
     #[arg(long)]
     no_build: bool,
-    /// Only these parts (deploys, server, proxy, commands); no report is written
+    /// Only these parts (deploys, server, spool, proxy, commands); no report is written
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
 }
@@ -87,8 +90,13 @@ pub(crate) fn run(args: &Args) -> Outcome {
     let mut bench = Bench { short: args.short, game: bin.join("drafty-bird"), bin, rows: Vec::new() };
 
     type Part = fn(&mut Bench) -> Outcome;
-    let parts: [(&str, Part); 4] =
-        [("deploys", deploys::run), ("server", server::run), ("proxy", proxy::run), ("commands", commands::run)];
+    let parts: [(&str, Part); 5] = [
+        ("deploys", deploys::run),
+        ("server", server::run),
+        ("spool", spool::run),
+        ("proxy", proxy::run),
+        ("commands", commands::run),
+    ];
     for (name, part) in parts {
         if args.only.is_empty() || args.only.iter().any(|o| o == name) {
             part(&mut bench).map_err(|why| format!("{name}: {why}"))?;

@@ -2,13 +2,13 @@
 
 use std::{
     io::Write as _,
-    net::{SocketAddr, TcpListener, TcpStream},
+    net::{SocketAddr, TcpListener},
     path::Path,
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
 
-use super::{Bench, median, wrk};
+use super::{Bench, client::Client, median, wrk};
 use crate::setup::Outcome;
 
 /// Rows in the database that is read from.
@@ -39,10 +39,14 @@ impl Server {
     /// Asks it to stop and waits until it did; returns how long that took.
     pub(crate) fn terminate(mut self) -> Outcome<Duration> {
         let start = Instant::now();
-        let pid = self.child.id().to_string();
-        crate::setup::run(Command::new("kill").args(["-TERM", &pid]))?;
+        self.signal("TERM")?;
         self.child.wait().map_err(|e| e.to_string())?;
         Ok(start.elapsed())
+    }
+
+    /// Sends it a signal, and does not wait for what comes of it.
+    pub(crate) fn signal(&self, name: &str) -> Outcome {
+        crate::setup::run(Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]))
     }
 
     /// Its peak resident memory so far, in MB.
@@ -75,22 +79,12 @@ pub(crate) fn free_address() -> Outcome<SocketAddr> {
 pub(crate) fn wait_for_200(address: SocketAddr, path: &str, deadline: Duration) -> Outcome {
     let start = Instant::now();
     while start.elapsed() < deadline {
-        if status(address, path) == Some(200) {
+        if Client::new(address).get(path).is_ok_and(|answer| answer.status == 200) {
             return Ok(());
         }
         std::thread::sleep(Duration::from_millis(1));
     }
     Err(format!("http://{address}{path} did not answer 200 within {deadline:?}"))
-}
-
-fn status(address: SocketAddr, path: &str) -> Option<u16> {
-    use std::io::Read as _;
-    let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(1)).ok()?;
-    stream.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
-    write!(stream, "GET {path} HTTP/1.1\r\nhost: bench.local\r\nconnection: close\r\n\r\n").ok()?;
-    let mut head = [0; 12];
-    stream.read_exact(&mut head).ok()?;
-    std::str::from_utf8(&head[9..]).ok()?.parse().ok()
 }
 
 pub(crate) fn run(bench: &mut Bench) -> Outcome {
@@ -111,7 +105,7 @@ fn reads(bench: &mut Bench, folder: &Path, floor: &Server) -> Outcome {
         let game = Server::start(
             &bench.game,
             &[],
-            &[("SCORE_DB_PATH", &path), ("LOG_LEVEL", level), ("DRAIN_DELAY_MS", "0")],
+            &[("SCORE_STORAGE", "direct"), ("SCORE_DB_PATH", &path), ("LOG_LEVEL", level), ("DRAIN_DELAY_MS", "0")],
             "/readyz",
         )?;
         for _ in 0..bench.rounds() {
@@ -140,15 +134,12 @@ fn reads(bench: &mut Bench, folder: &Path, floor: &Server) -> Outcome {
 }
 
 fn scores(bench: &mut Bench, folder: &Path, floor: &Server) -> Outcome {
-    let script = folder.join("scores.lua");
-    let lua = "local n = 0\nrequest = function()\n  n = n + 1\n  return wrk.format('POST', '/score', \
-               {['content-type'] = 'application/json'}, '{\"player\":\"bench\",\"score\":' .. (n % 1000) .. '}')\nend\n";
-    std::fs::write(&script, lua).map_err(|e| e.to_string())?;
+    let script = wrk::scores(folder)?;
     let path = folder.join("scores.sqlite").display().to_string();
     let game = Server::start(
         &bench.game,
         &[],
-        &[("SCORE_DB_PATH", &path), ("LOG_LEVEL", "warn"), ("DRAIN_DELAY_MS", "0")],
+        &[("SCORE_STORAGE", "direct"), ("SCORE_DB_PATH", &path), ("LOG_LEVEL", "warn"), ("DRAIN_DELAY_MS", "0")],
         "/readyz",
     )?;
     let (mut ours, mut below, mut p99, mut fsyncs) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
@@ -163,7 +154,7 @@ fn scores(bench: &mut Bench, folder: &Path, floor: &Server) -> Outcome {
     let bound = (0.25 * below).min(0.8 * 64.0 / (fsync / 1000.0));
     let p99_bound = 50.0_f64.max(8.0 * fsync);
     bench.row(
-        "durable scores against an empty axum POST handler, 64 connections",
+        "durable scores against an empty axum POST handler, 64 connections, `SCORE_STORAGE=direct`",
         format!("{ours:.0}/s ({:.2} x {below:.0}/s; median fsync {fsync:.2} ms)", ours / below),
         &format!("≥ {bound:.0}/s: the smaller of 0.25 x and 0.8 x 64 / fsync"),
         Some(ours >= bound),
@@ -175,7 +166,7 @@ fn scores(bench: &mut Bench, folder: &Path, floor: &Server) -> Outcome {
 }
 
 /// The median time of a durable 4 KiB append, in milliseconds.
-fn fsync_ms(folder: &Path) -> Outcome<f64> {
+pub(crate) fn fsync_ms(folder: &Path) -> Outcome<f64> {
     let path = folder.join("fsync.probe");
     let mut file = std::fs::File::create(&path).map_err(|e| e.to_string())?;
     let mut times = Vec::new();

@@ -1,6 +1,10 @@
 //! Runs `wrk` and reads what it says. Any answer but 2xx, and any socket error, makes a round invalid.
 
-use std::{path::Path, process::Command, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
 
 use crate::setup::{self, Outcome};
 
@@ -13,10 +17,15 @@ pub(crate) struct Round {
     pub(crate) p99_ms: f64,
 }
 
-/// A round with 64 connections from two threads; `script` makes the requests where it isn't a plain GET.
+/// A round with 64 connections; `script` makes the requests where it isn't a plain GET.
 pub(crate) fn round(url: &str, length: Duration, script: Option<&Path>) -> Outcome<Round> {
+    round_with(64, url, length, script)
+}
+
+/// A round with so many connections from two threads.
+pub(crate) fn round_with(connections: u32, url: &str, length: Duration, script: Option<&Path>) -> Outcome<Round> {
     let mut command = Command::new("wrk");
-    command.args(["-t2", "-c64", "--latency", &format!("-d{}s", length.as_secs())]);
+    command.args(["-t2", &format!("-c{connections}"), "--latency", &format!("-d{}s", length.as_secs())]);
     if let Some(script) = script {
         command.arg("-s").arg(script);
     }
@@ -32,6 +41,22 @@ pub(crate) fn round(url: &str, length: Duration, script: Option<&Path>) -> Outco
     };
     let per_second = field("Requests/sec:")?.parse().map_err(|e| format!("wrk's rate: {e}"))?;
     Ok(Round { per_second, p99_ms: milliseconds(field("99%")?)? })
+}
+
+/// Scores without run ids, which the server makes.
+pub(crate) fn scores(folder: &Path) -> Outcome<PathBuf> {
+    script(folder, "scores.lua", include_str!("scores.lua"))
+}
+
+/// Scores with random run ids, as the page makes them.
+pub(crate) fn scores_with_run_ids(folder: &Path) -> Outcome<PathBuf> {
+    script(folder, "scores_with_run_ids.lua", include_str!("scores_with_run_ids.lua"))
+}
+
+fn script(folder: &Path, name: &str, lua: &str) -> Outcome<PathBuf> {
+    let path = folder.join(name);
+    std::fs::write(&path, lua).map_err(|e| format!("{}: {e}", path.display()))?;
+    Ok(path)
 }
 
 fn milliseconds(text: &str) -> Outcome<f64> {

@@ -70,8 +70,8 @@ async fn readyz(State(game): State<Game>) -> Response {
     if let Some(epoch) = part.epoch {
         body["epoch"] = epoch.into();
     }
-    if let Some(locking) = &part.locking {
-        body["locking"] = locking.as_str().into();
+    if let Some(locking) = part.locking {
+        body["locking"] = locking.into();
     }
     if part.listed == Some(false) {
         body["list"] = "none was published; only recent scores are shown".into();

@@ -12,6 +12,7 @@ mod body;
 mod chaos;
 mod clock;
 mod collector;
+mod commands;
 mod connection;
 mod edge;
 mod game;
@@ -30,6 +31,7 @@ mod settings;
 mod store;
 mod submit;
 mod telemetry;
+mod tls;
 mod watched;
 mod web;
 

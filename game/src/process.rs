@@ -13,6 +13,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{info, warn};
 
+use crate::commands;
 use crate::game::Game;
 use crate::serve::run;
 use crate::settings::Settings;
@@ -23,7 +24,11 @@ Drafty Bird: a small browser game with a leaderboard.
 
 Usage: drafty-bird                    serve the game until SIGTERM or SIGINT
        drafty-bird check-mount DIR    try out whether DIR can hold the scores, and say what to change if not
-       drafty-bird --version | --help
+       drafty-bird backup TARGET      copy the scores to a file or an object store; the service may go on
+       drafty-bird restore SOURCE     replace the scores by those of a backup
+       drafty-bird downgrade          move the scores back to where a release without a spool looks for them
+       drafty-bird gc                 remove what dead processes left beside the scores
+       drafty-bird --version | --help; each command has a --help of its own
 
 Settings are environment variables:
   PORT (8080)              port of the game; 0 lets the system choose
@@ -34,6 +39,7 @@ Settings are environment variables:
   SCORE_STORAGE (spool)    spool (SQLite for any number of processes that share the folder of SCORE_DB_PATH),
                            direct (SQLite, one process) or memory
   SCORE_DB_PATH            /data/db.sqlite; a database that is there is taken over by the spool
+  SPOOL_SILENCE_MS (10000) where file locks can't be trusted: silence of the writer after which another takes over
   SCORE_DB_FALLBACK        memory: start without a database if it is unusable
   LOG_LEVEL (info)         trace, debug, info, warn, error, fatal, silent
   OTEL_EXPORTER_OTLP_ENDPOINT and other OTEL_*   where spans go, over HTTP; none if unset
@@ -65,6 +71,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             say(&report.to_string());
             ExitCode::from(if report.verdict.ingest.is_ok() { 0 } else { FAILED })
         }
+        [name, ..] if commands::NAMES.contains(name) => commands::main(&words),
         [mount::LOCK_PROBE, _] => ExitCode::from(mount::probe_lock(Path::new(&arguments[1]))),
         _ => fail(USAGE, &format!("unknown arguments: {}; see drafty-bird --help", words.join(" "))),
     }

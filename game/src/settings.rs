@@ -27,6 +27,8 @@ pub struct Settings {
     pub storage: Storage,
     /// `SCORE_DB_PATH`.
     pub score_db_path: PathBuf,
+    /// `SPOOL_SILENCE_MS`: where locks can't be trusted, how long an ingester may be silent before another takes over.
+    pub spool_silence: Duration,
     /// `SCORE_DB_FALLBACK=memory`.
     pub fallback_to_memory: bool,
     /// `CHAOS_*`; `None` unless `CHAOS_ENABLED=true`.
@@ -137,6 +139,7 @@ impl Reader<'_> {
             stop_grace: self.milliseconds("STOP_GRACE_MS", 20_000, LONGEST_WAIT_MS),
             storage: self.storage(),
             score_db_path: self.text("SCORE_DB_PATH").unwrap_or_else(|| "/data/db.sqlite".to_owned()).into(),
+            spool_silence: self.milliseconds("SPOOL_SILENCE_MS", 10_000, LONGEST_WAIT_MS),
             fallback_to_memory: self.fallback_to_memory(),
             chaos: self.chaos(),
             log_level: self.log_level(),

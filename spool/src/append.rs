@@ -3,12 +3,16 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::record::{FORMAT, Frame, Record};
 use crate::share::{File, Share};
 
 /// Bytes after which a segment is ended.
 pub const SEGMENT_BYTES_MAX: u64 = 1024 * 1024;
+/// A segment that nobody added to for this long is ended by its owner before anything else is added: whoever removes old
+/// leftovers by hand may take an unsealed segment that is much older for one whose owner is gone.
+pub const SEGMENT_IDLE_MAX: Duration = Duration::from_secs(600);
 /// The folder of all segments.
 pub(crate) const SPOOL: &str = "spool";
 
@@ -56,6 +60,8 @@ struct Segment<F> {
     batch: u32,
     count: u64,
     sum: crc32fast::Hasher,
+    /// When it was added to.
+    used: Duration,
 }
 
 /// Writes the segments of one process. No other process ever writes to them.
@@ -95,10 +101,18 @@ impl<S: Share> Appender<S> {
         let mut bytes = Vec::with_capacity(records.len() * 128);
         self.prepare()?;
         let Some(mut segment) = self.segment.take() else { return Ok(()) };
-        if segment.len >= SEGMENT_BYTES_MAX {
+        let now = self.share.now();
+        if now.saturating_sub(segment.used) >= SEGMENT_IDLE_MAX {
+            // It may have been removed by hand; then there is nothing to seal.
+            if self.share.open(&segment.name).is_ok() {
+                self.end(segment)?;
+            }
+            segment = self.begin()?;
+        } else if segment.len >= SEGMENT_BYTES_MAX {
             self.end(segment)?;
             segment = self.begin()?;
         }
+        segment.used = now;
         segment.batch = segment.batch.wrapping_add(1);
         for record in records {
             let sum = Frame::Score(record.clone()).write(segment.batch, &mut bytes);
@@ -144,7 +158,7 @@ impl<S: Share> Appender<S> {
             drop(self.share.remove(&name));
         }
         let (file, len) = made.map_err(AppendError::refused("begin", &name))?;
-        Ok(Segment { name, file, len, batch: 0, count: 0, sum: crc32fast::Hasher::new() })
+        Ok(Segment { name, file, len, batch: 0, count: 0, sum: crc32fast::Hasher::new(), used: self.share.now() })
     }
 
     fn make(&self, name: &str) -> io::Result<(S::File, u64)> {

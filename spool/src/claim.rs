@@ -171,9 +171,19 @@ pub(crate) fn leave_clean<S: Share>(share: &S, epoch: &Epoch) -> io::Result<()> 
     share.sync_dir("")
 }
 
+/// Whether the holder of an epoch began to use its database, or never will; `None` if neither is known.
+pub(crate) fn has_begun<S: Share>(share: &S, number: u64) -> Option<bool> {
+    share.is_dir(&format!("{BEGUN}.{number}")).ok()
+}
+
 /// Whether the holder of an epoch began to use its database. `false` is no proof of the contrary.
 pub(crate) fn is_begun<S: Share>(share: &S, number: u64) -> bool {
-    share.is_dir(&format!("{BEGUN}.{number}")).unwrap_or(false)
+    has_begun(share, number) == Some(true)
+}
+
+/// Gives up an epoch that has not begun, so that nobody waits for it.
+pub(crate) fn give_up<S: Share>(share: &S, epoch: &Epoch) -> io::Result<()> {
+    bar(share, epoch.number).map(|_| ())
 }
 
 /// Whether the holder of an epoch left it clean. `false` is no proof of the contrary.

@@ -16,6 +16,7 @@ use crate::ledger::{Ingested, Ledgers};
 use crate::record::Record;
 use crate::share::Share;
 use crate::tail::Tail;
+use crate::takeover::Replacement;
 
 use active::Active;
 use standby::Watch;
@@ -35,8 +36,6 @@ pub enum Locking {
 pub struct Config {
     /// 16 hexadecimal digits that no other process has ever had.
     pub node: String,
-    /// Whether and how to ingest; the text says why not.
-    pub ingest: Result<Locking, String>,
     /// Name of the database that was there before any epoch.
     pub original: String,
     /// Time between two looks at the share when there is nothing to do.
@@ -45,19 +44,21 @@ pub struct Config {
     pub top_wait: Duration,
     /// Most records that are moved at once.
     pub batch_records_max: usize,
+    /// What its epochs' database is instead of the one that is there; all that is still in segments is moved into it.
+    pub replacement: Option<Replacement>,
 }
 
 impl Config {
     /// The usual times, with a new node's name.
     #[must_use]
-    pub fn new(original: String, ingest: Result<Locking, String>) -> Self {
+    pub fn new(original: String) -> Self {
         Self {
             node: format!("{:016x}", fastrand::u64(..)),
-            ingest,
             original,
             pace: Duration::from_millis(100),
             top_wait: Duration::from_secs(5),
             batch_records_max: 8192,
+            replacement: None,
         }
     }
 }
@@ -85,6 +86,8 @@ pub struct Status {
     pub epoch: u64,
     /// Whether the list is that of an ingester, or there is none for so long that the process serves without.
     pub list: ListState,
+    /// How other ingesters are kept out; `None` if this process may not ingest.
+    pub locking: Option<Locking>,
     /// What keeps it from its work.
     pub trouble: Option<String>,
     /// Segments on the share.
@@ -119,16 +122,18 @@ pub trait Observer: Send + Sync {
 
 /// What the accepter and the keeper of a process share.
 pub struct Shared {
+    ingest: std::sync::Mutex<Result<Locking, String>>,
     leaders: std::sync::Mutex<Leaders>,
     observer: Box<dyn Observer>,
     released: AtomicBool,
 }
 
 impl Shared {
-    /// Nobody has accepted anything yet.
+    /// Nobody has accepted anything yet. `ingest` says whether and how this process may ingest, or why not.
     #[must_use]
-    pub fn new(observer: Box<dyn Observer>) -> Arc<Self> {
-        Arc::new(Self { leaders: std::sync::Mutex::default(), observer, released: AtomicBool::new(false) })
+    pub fn new(ingest: Result<Locking, String>, observer: Box<dyn Observer>) -> Arc<Self> {
+        let ingest = std::sync::Mutex::new(ingest);
+        Arc::new(Self { ingest, leaders: std::sync::Mutex::default(), observer, released: AtomicBool::new(false) })
     }
 
     /// Changes the list, and tells of it in the order of the changes.
@@ -149,6 +154,15 @@ impl Shared {
     pub fn high_score(&self) -> Option<f64> {
         let leaders = self.leaders.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         leaders.list().first().map(|leader| leader.score)
+    }
+
+    /// Says anew whether and how this process may ingest.
+    pub fn allow(&self, ingest: Result<Locking, String>) {
+        *self.ingest.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = ingest;
+    }
+
+    fn ingest(&self) -> Result<Locking, String> {
+        self.ingest.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
     }
 
     /// Asks the keeper to finish what it has and let go: another process's turn.
@@ -221,6 +235,7 @@ impl<S: Share, L: Ledgers> Keeper<S, L> {
     /// Does one piece of work, and says how long to wait before the next; `None` after it let go.
     pub fn step(&mut self) -> Option<Duration> {
         let state = std::mem::replace(&mut self.state, State::Released);
+        self.status.locking = self.shared.ingest().ok();
         let next = match state {
             State::Standby { tail, watch } => self.stand_by(tail, watch),
             State::Claiming { lock, epoch, base } => self.take_over(lock, epoch, base),

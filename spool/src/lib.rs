@@ -6,8 +6,9 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test may panic"))]
 
 mod append;
-mod backup;
+pub mod backup;
 mod claim;
+mod fold;
 mod folder;
 mod keeper;
 mod leaders;
@@ -15,19 +16,22 @@ mod ledger;
 pub mod mount;
 mod record;
 mod share;
+mod survey;
 mod tail;
 mod takeover;
 mod top;
 
-pub use append::{AppendError, Appender, SEGMENT_BYTES_MAX};
-pub use backup::Answer;
+pub use append::{AppendError, Appender, SEGMENT_BYTES_MAX, SEGMENT_IDLE_MAX};
 pub use claim::PROTOCOL;
+pub use fold::{FoldError, fold, is_own_copy};
 pub use folder::{Folder, Lock};
 pub use keeper::{Config, Keeper, ListState, Locking, Observer, Role, Shared, Status};
 pub use leaders::{LEADERS_LEN, Leader};
 pub use ledger::{Ingested, Ledger, LedgerError, Ledgers};
 pub use record::{FORMAT, Record};
 pub use share::{File, Share};
+pub use survey::{Segment, Survey};
+pub use takeover::Replacement;
 
 /// The epoch whose database has the scores of a real folder; `None` if no epoch ever began there or a downgrade moved them
 /// back to the original's place.

@@ -181,19 +181,136 @@ impl Reading {
         if bytes.len() < HEAD_LEN {
             return None;
         }
-        let (at, next) = next_frame(bytes)?;
-        let certain = matches!(next.frame, Frame::Seal { .. }) || next.batch > self.batch.wrapping_add(1);
+        let (skipped, first) = next_frame(bytes)?;
+        let (mut at, mut next) = (skipped, Some(first));
+        let mut certain = false;
+        while let Some(parsed) = next.filter(|_| !certain) {
+            certain = matches!(parsed.frame, Frame::Seal { .. }) || parsed.batch > self.batch.wrapping_add(1);
+            at += parsed.len;
+            next = Frame::read(&bytes[at..]).or_else(|| {
+                let (more, parsed) = next_frame(&bytes[at..])?;
+                at += more;
+                Some(parsed)
+            });
+        }
         self.damaged |= certain;
-        certain.then_some(at)
+        certain.then_some(skipped)
     }
 }
 
 /// `<node>.<sequence>`.
-fn is_segment(name: &str) -> bool {
+pub(crate) fn is_segment(name: &str) -> bool {
     name.split_once('.').is_some_and(|(node, sequence)| {
         node.len() == 16
             && node.bytes().all(|byte| byte.is_ascii_hexdigit())
             && sequence.len() == 10
             && sequence.bytes().all(|byte| byte.is_ascii_digit())
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::{Appender, Folder};
+
+    const NAME: &str = "0123456789abcdef.0000000001";
+
+    fn record(n: u32) -> Record {
+        Record { run_id: format!("r{n}").into(), player: "p".into(), score: n.into(), created_ms: 0 }
+    }
+
+    /// A segment of three writes of two records each, perhaps sealed; and where each frame begins.
+    fn segment(sealed: bool) -> (tempfile::TempDir, Vec<u8>, Vec<usize>) {
+        let folder = tempfile::tempdir().unwrap();
+        let mut appender = Appender::new(Arc::new(Folder::new(folder.path())), "0123456789abcdef".to_owned());
+        for n in 0..3 {
+            appender.append(&[record(2 * n), record(2 * n + 1)]).unwrap();
+        }
+        if sealed {
+            appender.seal().unwrap();
+        }
+        let bytes = std::fs::read(folder.path().join(SPOOL).join(NAME)).unwrap();
+        let mut frames = vec![0];
+        while let Some(parsed) = Frame::read(&bytes[*frames.last().unwrap()..]) {
+            frames.push(frames.last().unwrap() + parsed.len);
+        }
+        (folder, bytes, frames)
+    }
+
+    fn poll(folder: &tempfile::TempDir, tail: &mut Tail, bytes: &[u8]) -> (Vec<String>, Vec<(u64, usize)>) {
+        std::fs::write(folder.path().join(SPOOL).join(NAME), bytes).unwrap();
+        let found = tail.poll(&Folder::new(folder.path()), 100).unwrap();
+        (
+            found.records.iter().map(|tailed| tailed.record.run_id.to_string()).collect(),
+            found.damages.iter().map(|damage| (damage.offset, damage.bytes.len())).collect(),
+        )
+    }
+
+    #[test]
+    fn a_torn_end_is_waited_for_wherever_it_is() {
+        let (folder, bytes, _) = segment(true);
+        for end in 0..bytes.len() {
+            let mut tail = Tail::default();
+            let (mut records, damages) = poll(&folder, &mut tail, &bytes[..end]);
+            assert!(damages.is_empty() && tail.complete().is_empty(), "{end}");
+            let (more, damages) = poll(&folder, &mut tail, &bytes);
+            records.extend(more);
+            assert_eq!((records.len(), damages.len(), tail.complete().len()), (6, 0, 1), "{end}");
+        }
+    }
+
+    #[test]
+    fn what_is_damaged_for_certain_is_told_once() {
+        for (frame, sealed, certain) in [
+            // A later write is there, whose beginning was after the damaged one was durable.
+            (1, false, true),
+            (2, false, true),
+            // Of the last two writes the first may be on its way still, as far as one can see.
+            (4, false, false),
+            (5, false, false),
+            (6, false, false),
+            (4, true, true),
+            (5, true, true),
+            (6, true, true),
+        ] {
+            let (folder, mut bytes, frames) = segment(sealed);
+            let whole = bytes.clone();
+            bytes[frames[frame] + HEAD_LEN + 3] ^= 0x55;
+            let mut tail = Tail::default();
+            let (records, damages) = poll(&folder, &mut tail, &bytes);
+            let len = frames[frame + 1] - frames[frame];
+            let told = certain.then_some((frames[frame] as u64, len));
+            assert_eq!(damages.first().copied(), told, "frame {frame}, sealed: {sealed}");
+            if certain {
+                assert_eq!((records.len(), damages.len()), (5, 1));
+                assert_eq!(poll(&folder, &mut tail, &bytes).1.len(), 0, "told once");
+            } else {
+                // It was on its way.
+                let (more, damages) = poll(&folder, &mut tail, &whole);
+                assert_eq!((records.len() + more.len(), damages.len()), (6, 0), "frame {frame}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_newer_format_waits_for_who_can_read_it() {
+        let (folder, bytes, frames) = segment(true);
+        let mut newer = Vec::new();
+        Frame::Header { format: FORMAT + 1 }.write(0, &mut newer);
+        newer.extend_from_slice(&bytes[frames[1]..]);
+        let mut tail = Tail::default();
+        assert_eq!(poll(&folder, &mut tail, &newer), (Vec::new(), Vec::new()));
+        assert_eq!((tail.newer(), tail.complete().len(), tail.len()), (1, 0, 1));
+    }
+
+    #[test]
+    fn a_seal_that_counts_otherwise_keeps_the_whole_segment() {
+        let (folder, bytes, frames) = segment(true);
+        // As if a frame had never been: all that is there is sound.
+        let shorter = [&bytes[..frames[3]], &bytes[frames[4]..]].concat();
+        let (records, damages) = poll(&folder, &mut Tail::default(), &shorter);
+        assert_eq!((records.len(), damages), (5, vec![(0, shorter.len())]));
+    }
 }

@@ -21,8 +21,19 @@ pub(crate) enum TakeoverError {
     Ledger(#[from] LedgerError),
     #[error("the database of epoch {base} is nowhere to be found")]
     Missing { base: u64 },
+    #[error("epoch {base} began after the database of epoch {over} was copied: replacing it would lose scores")]
+    Overtaken { base: u64, over: u64 },
     #[error("the database of epoch {base} changed during each of {COPIES_MAX} copies")]
     Restless { base: u64 },
+}
+
+/// A database that a take-over publishes instead of the one that is there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Replacement {
+    /// Its name on the share. It stays there.
+    pub file: String,
+    /// The last epoch whose database may be replaced by it.
+    pub over: u64,
 }
 
 /// Name of an epoch's database.
@@ -49,6 +60,7 @@ pub(crate) fn take_over<S: Share, L: Ledgers>(
     epoch: &Epoch,
     base: &Base,
     original: &str,
+    replacement: Option<&Replacement>,
 ) -> Result<bool, TakeoverError> {
     let target = database(epoch.number);
     let folded = base.epoch > 0 && share.open(&format!("{FOLDED}.{}", base.epoch)).is_ok();
@@ -56,6 +68,18 @@ pub(crate) fn take_over<S: Share, L: Ledgers>(
     if share.open(&target).is_ok() {
         // An earlier try got this far; nobody else publishes under this epoch's name.
         share.sync_dir("")?;
+        return Ok(from_original);
+    }
+    if let Some(Replacement { file, over }) = replacement {
+        if base.epoch > *over {
+            return Err(TakeoverError::Overtaken { base: base.epoch, over: *over });
+        }
+        let temporary = temporary(epoch);
+        forget(share, &temporary);
+        if !copy_file(share, file, &temporary)? {
+            return Err(TakeoverError::Share(ErrorKind::NotFound.into()));
+        }
+        publish(share, ledgers, epoch, &temporary)?;
         return Ok(from_original);
     }
     if from_original {
@@ -171,7 +195,7 @@ fn copy_once<S: Share>(share: &S, source: &str, temporary: &str) -> io::Result<b
     }
 }
 
-fn copy_file<S: Share>(share: &S, from: &str, to: &str) -> io::Result<bool> {
+pub(crate) fn copy_file<S: Share>(share: &S, from: &str, to: &str) -> io::Result<bool> {
     let source = match share.open(from) {
         Ok(source) => source,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
@@ -190,7 +214,7 @@ fn copy_file<S: Share>(share: &S, from: &str, to: &str) -> io::Result<bool> {
     }
 }
 
-fn same<F: File>(one: &F, other: &F) -> io::Result<bool> {
+pub(crate) fn same<F: File>(one: &F, other: &F) -> io::Result<bool> {
     let mut offset = 0;
     loop {
         let (a, b) = (one.read_at(offset, CHUNK_BYTES)?, other.read_at(offset, CHUNK_BYTES)?);
@@ -201,5 +225,73 @@ fn same<F: File>(one: &F, other: &F) -> io::Result<bool> {
             return Ok(true);
         }
         offset += a.len() as u64;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::leaders::Leader;
+    use crate::ledger::Ingested;
+    use crate::record::Record;
+
+    /// Databases that are whatever bytes they are.
+    struct Files;
+
+    impl Ledgers for Files {
+        type Ledger = Self;
+
+        fn open(&self, _name: &str) -> Result<Self, LedgerError> {
+            Ok(Self)
+        }
+
+        fn adopt(&self, _original: &str, _to: &str) -> Result<(), LedgerError> {
+            Err(LedgerError::Held("somebody has it".to_owned()))
+        }
+    }
+
+    impl Ledger for Files {
+        fn ingest(&mut self, _records: &[&Record]) -> Result<Ingested, LedgerError> {
+            Ok(Ingested::default())
+        }
+
+        fn top(&mut self) -> Result<Vec<Leader>, LedgerError> {
+            Ok(Vec::new())
+        }
+
+        fn verify(&mut self) -> Result<(), LedgerError> {
+            Ok(())
+        }
+
+        fn copy(&mut self, _to: &str) -> Result<(), LedgerError> {
+            Ok(())
+        }
+
+        fn close(self) -> Result<(), LedgerError> {
+            Ok(())
+        }
+
+        fn abandon(self) {}
+    }
+
+    #[test]
+    fn a_database_is_replaced_only_if_it_is_the_one_that_was_kept() {
+        for (begun, over, replaced) in [(1, 1, true), (2, 2, true), (2, 1, false), (0, 0, true), (1, 0, false)] {
+            let folder = tempfile::tempdir().unwrap();
+            let share = crate::Folder::new(folder.path());
+            std::fs::write(folder.path().join(database(begun)), "old").unwrap();
+            std::fs::write(folder.path().join("new.db"), "new").unwrap();
+            let epoch = Epoch { number: 3, nonce: "n".to_owned() };
+            let base = Base { epoch: begun, barred: Vec::new() };
+            let replacement = Replacement { file: "new.db".to_owned(), over };
+            let taken = take_over(&share, &Files, &epoch, &base, "db.sqlite", Some(&replacement));
+            let found = std::fs::read(folder.path().join(database(3))).ok();
+            if replaced {
+                assert!(taken.is_ok() && found.as_deref() == Some(b"new"), "{begun} {over}: {taken:?}");
+            } else {
+                assert!(matches!(taken, Err(TakeoverError::Overtaken { .. })) && found.is_none(), "{begun} {over}");
+            }
+            assert!(folder.path().join("new.db").exists() && folder.path().join(database(begun)).exists());
+        }
     }
 }

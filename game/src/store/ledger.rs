@@ -25,6 +25,8 @@ pub(crate) struct SqliteLedgers {
     vfs: Option<&'static str>,
 }
 
+/// SQLite's page cache, in KiB: it is as large as this only while there is much to move.
+const CACHE_KIB: i64 = 24 * 1024;
 /// Pages of the original that are copied at once.
 const COPY_PAGES: i32 = 1024;
 
@@ -44,6 +46,8 @@ impl Ledgers for SqliteLedgers {
 
     fn open(&self, name: &str) -> Result<SqliteLedger, LedgerError> {
         let (connection, time_style, top_index) = self.opener(self.folder.join(name)).connect().map_err(sort)?;
+        // Identities that clients choose are all over their index.
+        connection.pragma_update(None, "cache_size", -CACHE_KIB).map_err(LedgerError::failed)?;
         // However this ends, only `close` may touch the log.
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map_err(LedgerError::failed)?;
         Ok(SqliteLedger { connection, folder: self.folder.clone(), time_style, top_index })
@@ -94,7 +98,7 @@ fn sort(error: OpenError) -> LedgerError {
 }
 
 /// Another process of this machine that has the file open, as far as this one may look.
-fn user_of(path: &Path) -> Option<u32> {
+pub(crate) fn user_of(path: &Path) -> Option<u32> {
     let wanted = fs::metadata(path).ok()?;
     let own = std::process::id();
     let pids = fs::read_dir("/proc").ok()?.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok());
@@ -187,8 +191,8 @@ impl Ledger for SqliteLedger {
             let rows = statement.query_map([], |row| {
                 let Some(entry) = read_entry(row)? else { return Ok(None) };
                 // A row that an older server made has no identity; this one no client can choose.
-                let run_id = run_key::text(row.get_ref(3)?)
-                    .map_or_else(|| format!("#{}", row.get::<_, i64>(4).unwrap_or_default()), |text| text);
+                let run_id = run_key::text(row.get_ref(3)?);
+                let run_id = run_id.unwrap_or_else(|| format!("#{}", row.get::<_, i64>(4).unwrap_or_default()));
                 Ok(Some(Leader {
                     run_id: run_id.into(),
                     player: entry.player.into(),

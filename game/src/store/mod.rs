@@ -28,6 +28,7 @@ use crate::metrics::Metrics;
 use crate::score::{RunId, Score};
 use crate::settings::{Settings, Storage};
 
+pub(crate) use ledger::{SqliteLedgers, user_of};
 pub(crate) use memory::MemoryOpener;
 pub(crate) use sqlite::SqliteOpener;
 
@@ -184,7 +185,7 @@ pub(crate) struct Part {
     /// Whether the list is an ingester's; `None` while one is looked for.
     pub(crate) listed: Option<bool>,
     /// How other writers are kept out.
-    pub(crate) locking: Option<String>,
+    pub(crate) locking: Option<&'static str>,
     /// What keeps it from its work.
     pub(crate) trouble: Option<String>,
 }
@@ -232,7 +233,9 @@ impl Store {
         let view = Arc::new(View::new(settings.storage));
         let path = settings.score_db_path.clone();
         let opener: Box<dyn Opener> = match settings.storage {
-            Storage::Spool => Box::new(spool::SpoolOpener::new(path, view.clone(), metrics.clone())),
+            Storage::Spool => {
+                Box::new(spool::SpoolOpener::new(path, settings.spool_silence, view.clone(), metrics.clone()))
+            }
             Storage::Direct => Box::new(SqliteOpener::new(path)),
             Storage::Memory => Box::new(MemoryOpener),
         };

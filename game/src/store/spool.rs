@@ -21,8 +21,12 @@ use crate::metrics::Metrics;
 use crate::run_ids::RunIds;
 use crate::score::Score;
 
-/// Without trusted locks: how long an ingester may be silent before another one takes over.
-const SILENCE_MAX: Duration = Duration::from_secs(10);
+/// A third of the processor's time that others get, when there is too little.
+const KEEPER_NICE: i32 = 5;
+/// Time between two self-tests of a mount that may not be used for ingesting.
+const RECHECK_REFUSED: Duration = Duration::from_secs(2);
+/// The same of one whose locks can't be trusted.
+const RECHECK_LOCKS: Duration = Duration::from_secs(30);
 /// How long a stop waits for the hand-over.
 const HAND_OVER_MAX: Duration = Duration::from_secs(20);
 /// A file system that hangs in the self-test is told of after this time.
@@ -32,9 +36,8 @@ pub(crate) struct SpoolOpener {
     path: PathBuf,
     view: Arc<View>,
     metrics: Arc<Metrics>,
+    silence: Duration,
     running: Mutex<Option<Running>>,
-    /// The self-test's outcome, until it found nothing wrong.
-    verdict: Mutex<Option<Verdict>>,
 }
 
 /// What goes on while the process lives, however often the engine is opened.
@@ -44,33 +47,54 @@ struct Running {
 }
 
 impl SpoolOpener {
-    pub(crate) fn new(path: PathBuf, view: Arc<View>, metrics: Arc<Metrics>) -> Self {
-        Self { path, view, metrics, running: Mutex::default(), verdict: Mutex::default() }
+    pub(crate) fn new(path: PathBuf, silence: Duration, view: Arc<View>, metrics: Arc<Metrics>) -> Self {
+        Self { path, view, metrics, silence, running: Mutex::default() }
     }
 
-    fn check_mount(&self, folder: &Path) -> Result<Verdict, OpenError> {
-        let mut known = self.verdict.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(verdict) = &*known {
-            return Ok(verdict.clone());
-        }
+    /// Ends even if the file system hangs.
+    fn check_mount(folder: &Path) -> Result<Verdict, String> {
         let (tell, told) = std::sync::mpsc::channel();
         let place = folder.to_owned();
         std::thread::Builder::new()
             .name("mount check".to_owned())
-            .spawn(move || tell.send(mount::check(&place, Some(&mount::this_program))))
-            .map_err(|error| OpenError::Unusable(format!("no thread for the mount's self-test: {error}")))?;
-        let report = told
-            .recv_timeout(MOUNT_CHECK_MAX)
-            .map_err(|_| OpenError::Unusable(format!("{}: the file system does not answer", folder.display())))?;
-        let verdict = report.verdict.clone();
+            .spawn(move || tell.send(mount::check(&place, Some(&mount::this_program)).verdict))
+            .map_err(|error| format!("no thread for the mount's self-test: {error}"))?;
+        told.recv_timeout(MOUNT_CHECK_MAX).map_err(|_| format!("{}: the file system does not answer", folder.display()))
+    }
+
+    /// What was wrong at the start may get right, a full disk for one; what is right stays so.
+    fn watch_mount(folder: PathBuf, verdict: Verdict, silence: Duration, shared: &Arc<Shared>) {
+        let shared = Arc::downgrade(shared);
+        let mut said = verdict;
+        let watch = move || {
+            while said.ingest != Ok(mount::Locking::Trusted) {
+                std::thread::sleep(if said.ingest.is_ok() { RECHECK_LOCKS } else { RECHECK_REFUSED });
+                let Some(shared) = shared.upgrade() else { return };
+                let Ok(verdict) = Self::check_mount(&folder) else { continue };
+                if verdict.ingest != said.ingest {
+                    Self::say(&verdict);
+                    shared.allow(Self::locking(&verdict, silence));
+                    said = verdict;
+                }
+            }
+        };
+        if let Err(error) = std::thread::Builder::new().name("mount watch".to_owned()).spawn(watch) {
+            warn!(%error, "no thread to try the mount again");
+        }
+    }
+
+    fn say(verdict: &Verdict) {
         match &verdict.ingest {
             Ok(locking) => info!(%locking, reason = verdict.locking_reason, "the mount can hold the scores"),
             Err(refused) => error!(refused, "this process does not ingest"),
         }
-        if verdict.ingest.is_ok() {
-            *known = Some(verdict.clone());
-        }
-        Ok(verdict)
+    }
+
+    fn locking(verdict: &Verdict, silence: Duration) -> Result<Locking, String> {
+        verdict.ingest.clone().map(|locking| match locking {
+            mount::Locking::Trusted => Locking::Lock,
+            mount::Locking::Heartbeat => Locking::Heartbeat(silence),
+        })
     }
 
     fn run(&self, folder: &Path) -> Result<Arc<Shared>, OpenError> {
@@ -80,23 +104,25 @@ impl SpoolOpener {
         {
             return Ok(running.shared.clone());
         }
-        let verdict = self.check_mount(folder)?;
-        let ingest = verdict.ingest.clone().map(|locking| match locking {
-            mount::Locking::Trusted => Locking::Lock,
-            mount::Locking::Heartbeat => Locking::Heartbeat(SILENCE_MAX),
-        });
-        let watcher = Watcher { view: self.view.clone(), metrics: self.metrics.clone(), locking: verdict.locking };
-        let shared = Shared::new(Box::new(watcher));
+        let verdict = Self::check_mount(folder).map_err(OpenError::Unusable)?;
+        Self::say(&verdict);
+        let watcher = Watcher { view: self.view.clone(), metrics: self.metrics.clone() };
+        let shared = Shared::new(Self::locking(&verdict, self.silence), Box::new(watcher));
+        Self::watch_mount(folder.to_owned(), verdict.clone(), self.silence, &shared);
         let share = Arc::new(Folder::new(folder));
         let original = self.path.file_name().and_then(|name| name.to_str()).ok_or_else(|| {
             OpenError::Unusable(format!("SCORE_DB_PATH={} is not the name of a file", self.path.display()))
         })?;
         let original = original.to_owned();
         let ledgers = SqliteLedgers::new(folder, verdict.vfs.name());
-        let mut keeper = Keeper::new(share, ledgers, Config::new(original, ingest), shared.clone());
+        let mut keeper = Keeper::new(share, ledgers, Config::new(original), shared.clone());
         let thread = std::thread::Builder::new()
             .name("keeper".to_owned())
             .spawn(move || {
+                // Whoever is accepted comes first, also while a large database is being copied and looked through.
+                if let Err(error) = rustix::process::setpriority_process(Some(rustix::thread::gettid()), KEEPER_NICE) {
+                    warn!(%error, "the ingester runs with the same priority as everything else");
+                }
                 while let Some(pause) = keeper.step() {
                     std::thread::park_timeout(pause);
                 }
@@ -155,7 +181,6 @@ impl Opener for SpoolOpener {
 struct Watcher {
     view: Arc<View>,
     metrics: Arc<Metrics>,
-    locking: mount::Locking,
 }
 
 impl Observer for Watcher {
@@ -198,7 +223,10 @@ impl Observer for Watcher {
                 ListState::None => Some(false),
                 ListState::Published => Some(true),
             },
-            locking: Some(self.locking.to_string()),
+            locking: status.locking.map(|locking| match locking {
+                Locking::Lock => "trusted",
+                Locking::Heartbeat(_) => "heartbeat",
+            }),
             trouble: status.trouble.clone(),
         }));
     }

@@ -68,7 +68,8 @@ impl From<LedgerError> for Stop {
 impl<S: Share, L: Ledgers> Keeper<S, L> {
     pub(super) fn take_over(&mut self, lock: Option<S::Lock>, epoch: Epoch, base: Option<Base>) -> Next<S, L> {
         if self.shared.is_released() {
-            // A successor bars this epoch.
+            // Should that fail, a successor does it.
+            drop(claim::give_up(&*self.share, &epoch));
             return Next::Later(State::Released);
         }
         let (base, trouble) = match self.prepare(&epoch, base) {
@@ -95,10 +96,12 @@ impl<S: Share, L: Ledgers> Keeper<S, L> {
             None => claim::settle(share, epoch).map_err(|error| (None, format!("earlier epochs: {error}")))?,
         };
         let failed = |error: TakeoverError| error.to_string();
-        let begun =
-            takeover::take_over(share, &self.ledgers, epoch, &base, &self.config.original).map_err(failed).and_then(
-                |adopted| claim::begin(share, epoch).map(|begun| begun.then_some(adopted)).map_err(|e| e.to_string()),
-            );
+        let replacement = self.config.replacement.as_ref();
+        let begun = takeover::take_over(share, &self.ledgers, epoch, &base, &self.config.original, replacement)
+            .map_err(failed)
+            .and_then(|adopted| {
+                claim::begin(share, epoch).map(|begun| begun.then_some(adopted)).map_err(|e| e.to_string())
+            });
         match begun {
             Ok(Some(adopted)) => {
                 if adopted {
@@ -196,6 +199,7 @@ impl<S: Share, L: Ledgers> Keeper<S, L> {
             active.ledger = Some(ledger);
         }
         self.beat(active)?;
+        let requests = backup::requests(&*self.share);
         let found = active.tail.poll(&*self.share, self.config.batch_records_max);
         let found = found.map_err(Stop::at("the segments can't be read"))?;
         self.status.segments = active.tail.len();
@@ -207,7 +211,7 @@ impl<S: Share, L: Ledgers> Keeper<S, L> {
         let (covered, complete) = (active.tail.offsets(), active.tail.complete());
         let news = active.published.as_ref().is_none_or(|top| top.covered != covered || top.list != active.list);
         let due = self.share.now().saturating_sub(active.checked) >= CHECK_EVERY;
-        if news || due || !complete.is_empty() {
+        if news || due || !complete.is_empty() || !requests.is_empty() {
             self.check(active)?;
         }
         if news {
@@ -222,8 +226,8 @@ impl<S: Share, L: Ledgers> Keeper<S, L> {
                 Ok(()) | Err(_) => {}
             }
         }
-        if let Some(ledger) = &mut active.ledger {
-            backup::answer(&*self.share, ledger, &active.epoch, found.more);
+        if let Some(ledger) = active.ledger.as_mut().filter(|_| !found.more) {
+            backup::answer(&*self.share, ledger, &active.epoch, &requests);
         }
         Ok(found.more)
     }
@@ -302,7 +306,7 @@ impl<S: Share, L: Ledgers> Keeper<S, L> {
     }
 
     fn beat(&self, active: &mut Active<S, L>) -> Result<(), Stop> {
-        let Ok(Locking::Heartbeat(patience)) = self.config.ingest else { return Ok(()) };
+        let Ok(Locking::Heartbeat(patience)) = self.shared.ingest() else { return Ok(()) };
         let now = self.share.now();
         if now.saturating_sub(active.beaten) < patience / 10 {
             return Ok(());

@@ -12,7 +12,7 @@ use crate::top::Top;
 
 pub(super) const BEAT: &str = "beat";
 /// How much more patience there is with an epoch that has not begun yet.
-const TAKEOVER_PATIENCE: u32 = 10;
+const TAKEOVER_PATIENCE: u32 = 3;
 /// Epochs that others may claim while this process looks, if it is the only one that may.
 const CLAIM_TRIES_MAX: u64 = 10_000;
 /// Records read at one look.
@@ -37,8 +37,12 @@ impl Watch {
         if self.epoch != epoch || self.beat != beat || self.since.is_none() {
             *self = Self { epoch, beat, since: Some(now) };
         }
-        // Who takes a large database over has no time to beat.
-        let patience = if claim::is_begun(share, epoch) { patience } else { patience * TAKEOVER_PATIENCE };
+        // Who takes a large database over has no time to beat now and then.
+        let patience = match claim::has_begun(share, epoch) {
+            Some(true) => patience,
+            Some(false) => return true,
+            None => patience * TAKEOVER_PATIENCE,
+        };
         self.since.is_some_and(|since| now.saturating_sub(since) >= patience)
     }
 }
@@ -64,8 +68,8 @@ impl<S: Share, L: Ledgers> Keeper<S, L> {
         }
         let last = last_epoch(&names);
         self.status.epoch = last;
-        let locking = match &self.config.ingest {
-            Ok(locking) => *locking,
+        let locking = match self.shared.ingest() {
+            Ok(locking) => locking,
             Err(why) => {
                 self.status.trouble = Some(format!("this process does not ingest: {why}"));
                 return Next::Later(State::Standby { tail, watch });

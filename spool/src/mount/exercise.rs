@@ -19,7 +19,7 @@ const RECOVER_LOST_LOCKS: &str = "/sys/module/nfs/parameters/recover_lost_locks"
 const PARAMETER_LEN_MAX: u64 = 16;
 
 /// Begins the name of the folder that a check makes for itself, as in `.spool-check-00f3…`.
-pub(super) const SCRATCH_PREFIX: &str = ".spool-check-";
+pub(crate) const SCRATCH_PREFIX: &str = ".spool-check-";
 
 const WRITE_LEN: usize = 4096;
 const WRITES_MAX: usize = 64;

@@ -16,6 +16,7 @@ use std::process::Command;
 
 use serde::Serialize;
 
+pub(crate) use exercise::SCRATCH_PREFIX;
 pub use facts::{DurableWrite, Exclusion, Facts, Failure, Room, Step};
 pub use lines::{Level, Line};
 pub use lock::{LOCK_PROBE, probe_lock, this_program};

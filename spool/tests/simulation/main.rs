@@ -94,15 +94,15 @@ fn place(world: &Arc<World>, thread: usize, locking: Locking, told: &Mutex<Told>
     world.end(thread);
 }
 
-fn keeper(world: &World, client: &Client, locking: Locking, shared: &Arc<Shared>) -> Keeper<Client, Books> {
+fn keeper(world: &World, client: &Client, shared: &Arc<Shared>) -> Keeper<Client, Books> {
     let node = format!("{:016x}", world.random(|rng| rng.u64(..)));
-    let config = Config { node, batch_records_max: 5, ..Config::new(ORIGINAL.to_owned(), Ok(locking)) };
+    let config = Config { node, batch_records_max: 5, ..Config::new(ORIGINAL.to_owned()) };
     Keeper::new(Arc::new(client.clone()), Books(client.clone()), config, shared.clone())
 }
 
 fn process(world: &Arc<World>, thread: usize, client: &Client, locking: Locking, told: &Mutex<Told>) {
-    let shared = Shared::new(Box::new(Nobody));
-    let mut keeper = keeper(world, client, locking, &shared);
+    let shared = Shared::new(Ok(locking), Box::new(Nobody));
+    let mut keeper = keeper(world, client, &shared);
     let node = format!("{:016x}", world.random(|rng| rng.u64(..)));
     let mut appender = Appender::new(Arc::new(client.clone()), node);
     let stops = world.now() + Duration::from_millis(world.random(|rng| rng.u64(..10_000)));
@@ -167,8 +167,8 @@ fn settle(world: &Arc<World>, locking: Locking, told: &Mutex<Told>) -> Result<(B
     }
     world.trouble(Faults::NONE);
     let client = world.client(PROCESSES);
-    let shared = Shared::new(Box::new(Nobody));
-    let mut keeper = keeper(world, &client, locking, &shared);
+    let shared = Shared::new(Ok(locking), Box::new(Nobody));
+    let mut keeper = keeper(world, &client, &shared);
     let (mut steps, mut active) = (0, 0);
     while let Some(pause) = keeper.step() {
         world.sleep(PROCESSES, pause);

@@ -3,14 +3,21 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::time::Duration;
 
-use crate::append::{SEGMENT_BYTES_MAX, SPOOL};
+use crate::append::{SEGMENT_BYTES_MAX, SEGMENT_IDLE_MAX, SPOOL};
 use crate::record::{FORMAT, Frame, HEAD_LEN, Record, next_frame};
 use crate::share::{File, Share};
 
 /// Bytes read of one segment at once: a whole one with the batch that made it end.
 const READ_BYTES_MAX: usize = 4 * 1024 * 1024;
 const _: () = assert!(READ_BYTES_MAX as u64 > 2 * SEGMENT_BYTES_MAX);
+
+/// After this time without anything new nobody writes to a segment any more but, at most, its seal: what a killed process left is
+/// there until somebody removes it, and need not cost much.
+const FORSAKEN_AFTER: Duration = SEGMENT_IDLE_MAX.saturating_add(Duration::from_secs(60));
+/// Such segments are looked at once in so many polls.
+const FORSAKEN_POLLS: u32 = 64;
 
 /// A record and where it came from.
 #[derive(Clone, Debug, PartialEq)]
@@ -44,6 +51,7 @@ pub(crate) struct Found {
 #[derive(Debug, Default)]
 pub(crate) struct Tail {
     segments: BTreeMap<String, Reading>,
+    polls: u32,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -57,6 +65,8 @@ struct Reading {
     sealed: bool,
     /// Of a format that this version can't read.
     newer: bool,
+    /// When something new was in it, or it was found.
+    touched: Duration,
     /// Its length when it was read to its end the last time.
     quiet_len: Option<u64>,
 }
@@ -72,19 +82,28 @@ impl Tail {
         };
         names.retain(|name| is_segment(name));
         names.sort_unstable();
-        // What a listing leaves out, its file is asked: a listing may be old, and a segment that is gone was covered.
+        // A listing may be old: what it leaves out by mistake is read from its beginning again, which adds nothing.
         self.segments.retain(|name, _| names.binary_search(name).is_ok());
         let mut found = Found::default();
+        let now = share.now();
+        self.polls = self.polls.wrapping_add(1);
         for name in names {
             if found.records.len() >= records_max {
                 found.more = true;
                 break;
             }
-            let reading = self.segments.entry(name.clone()).or_default();
-            if reading.sealed || reading.newer {
+            let new = || Reading { touched: now, ..Reading::default() };
+            let reading = self.segments.entry(name.clone()).or_insert_with(new);
+            let forsaken = now.saturating_sub(reading.touched) > FORSAKEN_AFTER;
+            if reading.sealed || reading.newer || (forsaken && !self.polls.is_multiple_of(FORSAKEN_POLLS)) {
                 continue;
             }
-            match reading.read(share, &name, records_max, &mut found) {
+            let before = reading.offset;
+            let read = reading.read(share, &name, records_max, &mut found);
+            if reading.offset > before {
+                reading.touched = now;
+            }
+            match read {
                 // Removed meanwhile, here or on another machine (ESTALE is 116).
                 Err(error) if error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(116) => {}
                 other => other?,

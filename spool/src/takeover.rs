@@ -206,9 +206,10 @@ pub(crate) fn copy_file<S: Share>(share: &S, from: &str, to: &str) -> io::Result
     loop {
         let bytes = source.read_at(offset, CHUNK_BYTES)?;
         target.write_at(offset, &bytes)?;
+        // Piece by piece: one sync of a whole database would hold up those of everyone who accepts meanwhile.
+        target.sync()?;
         offset += bytes.len() as u64;
         if bytes.len() < CHUNK_BYTES {
-            target.sync()?;
             return Ok(true);
         }
     }

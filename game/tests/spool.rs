@@ -181,6 +181,8 @@ fn direct_refuses_a_folder_that_the_spool_uses() {
     let mut server = start(share.path());
     until_role(&server, "active");
     assert_eq!(server.stop().code(), Some(0));
+    let names = || fs::read_dir(share.path()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    assert!(names().all(|name| !name.starts_with("db.sqlite")), "there was none before");
     let path = share.path().join("db.sqlite");
     let server = Server::start(&[("SCORE_DB_PATH", path.to_str().unwrap())]);
     until("the refusal", || {

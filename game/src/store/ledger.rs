@@ -67,6 +67,11 @@ impl Ledgers for SqliteLedgers {
             Some(vfs) => Connection::open_with_flags_and_vfs(path, flags, vfs),
             None => Connection::open_with_flags(path, flags),
         };
+        let size = fs::metadata(path).map_err(LedgerError::failed)?.len();
+        if size == 0 {
+            // Nothing is in it, and SQLite would put something there.
+            return fs::File::create_new(self.folder.join(to)).map(|_| ()).map_err(LedgerError::failed);
+        }
         // Another server's lock is SQLite's own. Once it is taken exclusively it is kept until the connection closes.
         let taken = source.and_then(|source| {
             source.busy_timeout(Duration::ZERO)?;

@@ -177,8 +177,14 @@ pub(crate) fn has_begun<S: Share>(share: &S, number: u64) -> Option<bool> {
 }
 
 /// Whether the holder of an epoch began to use its database. `false` is no proof of the contrary.
-pub(crate) fn is_begun<S: Share>(share: &S, number: u64) -> bool {
+fn is_begun<S: Share>(share: &S, number: u64) -> bool {
     has_begun(share, number) == Some(true)
+}
+
+/// The last epoch of a listing that began; 0 if none did.
+pub(crate) fn last_begun<S: Share>(share: &S, names: &[String]) -> u64 {
+    let epochs = names.iter().filter_map(|name| numbered(name, BEGUN));
+    epochs.filter(|number| is_begun(share, *number)).max().unwrap_or_default()
 }
 
 /// Gives up an epoch that has not begun, so that nobody waits for it.

@@ -39,9 +39,8 @@ pub use takeover::Replacement;
 pub fn in_use(folder: &std::path::Path) -> Option<u64> {
     let folder = Folder::new(folder);
     let names = folder.list("").ok()?;
-    let begun = names.iter().filter_map(|name| numbered(name, "begun"));
-    let last = begun.filter(|number| folder.is_dir(&format!("begun.{number}")).unwrap_or(false)).max()?;
-    (!names.contains(&format!("{}.{last}", claim::FOLDED))).then_some(last)
+    let last = claim::last_begun(&folder, &names);
+    (last > 0 && !names.contains(&format!("{}.{last}", claim::FOLDED))).then_some(last)
 }
 
 /// The number of a name like `epoch.12`, spelled as this crate spells it.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::io;
 
 use crate::append::SPOOL;
-use crate::claim::{FOLDED, is_begun, is_clean, last_epoch};
+use crate::claim::{FOLDED, is_clean, last_begun, last_epoch};
 use crate::numbered;
 use crate::share::{File, Share};
 use crate::takeover::database;
@@ -55,8 +55,7 @@ impl Survey {
     pub fn of<S: Share>(share: &S) -> io::Result<Self> {
         let names = share.list("")?;
         let claimed = last_epoch(&names);
-        let epochs = names.iter().filter_map(|name| numbered(name, "begun"));
-        let begun = epochs.filter(|number| is_begun(share, *number)).max().unwrap_or_default();
+        let begun = last_begun(share, &names);
         // Before the segments: what is deleted meanwhile is missing there, and nothing is taken for covered that is not.
         let top = Top::newest(share, &names).unwrap_or_default();
         Ok(Self {

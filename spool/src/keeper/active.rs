@@ -19,11 +19,11 @@ use crate::top::{self, Top};
 use crate::{backup, share};
 
 const ASIDE: &str = "aside";
-/// Longest time between two checks of the epoch while there is nothing to do.
 /// The pause before another epoch is claimed after the database failed: twice this, then twice as long each time.
 const FAILURE_PAUSE: Duration = Duration::from_millis(125);
 /// So the pause is at most 32 s.
 const FAILURES_COUNTED_MAX: u32 = 8;
+/// Longest time between two checks of the epoch while there is nothing to do.
 const CHECK_EVERY: Duration = Duration::from_secs(1);
 
 pub(super) struct Active<S: Share, L: Ledgers> {
@@ -37,6 +37,15 @@ pub(super) struct Active<S: Share, L: Ledgers> {
     checked: Duration,
     beat: u64,
     beaten: Duration,
+}
+
+impl<S: Share, L: Ledgers> Active<S, L> {
+    /// Lets go of the database without writing to it any more.
+    fn abandon(&mut self) {
+        if let Some(ledger) = self.ledger.take() {
+            ledger.abandon();
+        }
+    }
 }
 
 /// What was found out about the base before something failed, and what failed.
@@ -154,9 +163,7 @@ impl<S: Share, L: Ledgers> Keeper<S, L> {
                 if more || released { Next::Now(state) } else { Next::Later(state) }
             }
             Err(Stop::Overtaken) => {
-                if let Some(ledger) = active.ledger.take() {
-                    ledger.abandon();
-                }
+                active.abandon();
                 self.overtaken(active.lock)
             }
             Err(Stop::Trouble(trouble)) => {
@@ -164,18 +171,14 @@ impl<S: Share, L: Ledgers> Keeper<S, L> {
                 active.tail = Tail::default();
                 self.status.trouble = Some(trouble);
                 if released {
-                    if let Some(ledger) = active.ledger.take() {
-                        ledger.abandon();
-                    }
+                    active.abandon();
                     return Next::Later(State::Released);
                 }
                 Next::Later(State::Active(active))
             }
             Err(Stop::Failed(trouble)) => {
                 // What memory and the system's cache say of the file is not to be trusted: a new epoch copies what is durable.
-                if let Some(ledger) = active.ledger.take() {
-                    ledger.abandon();
-                }
+                active.abandon();
                 drop(active.lock);
                 tracing::error!(trouble, epoch = active.epoch.number, "the database failed; another epoch copies it");
                 self.failures = (self.failures + 1).min(FAILURES_COUNTED_MAX);
@@ -328,9 +331,7 @@ impl<S: Share, L: Ledgers> Keeper<S, L> {
             ledger.close()?;
             claim::leave_clean(&*self.share, &active.epoch).map_err(Stop::at("the epoch can't be left clean"))
         });
-        if let Some(ledger) = active.ledger.take() {
-            ledger.abandon();
-        }
+        active.abandon();
         match closed {
             Ok(()) => tracing::info!(epoch = active.epoch.number, "the database is handed over"),
             Err(Stop::Overtaken) => tracing::warn!(epoch = active.epoch.number, "another process has a later epoch"),

@@ -15,6 +15,7 @@ mod collector;
 mod commands;
 mod connection;
 mod edge;
+mod folder;
 mod game;
 mod js_number;
 mod leaderboard;

@@ -1,7 +1,7 @@
 //! Where the scores are: the share, and how its mount can be used. It decides whether there is anything to work on; it changes
 //! nothing there.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,6 +9,7 @@ use spool::mount::{self, Verdict};
 use spool::{Config, Folder, Locking, Replacement, Survey};
 
 use super::{Failure, failed};
+use crate::folder::folder_of;
 use crate::settings::Settings;
 use crate::store::SqliteLedgers;
 
@@ -33,7 +34,7 @@ impl Place {
         let only = |name: &str| matters(name).then(|| std::env::var(name).ok()).flatten();
         let (settings, _) = Settings::read(only).map_err(|fault| Failure::usage(fault.to_string()))?;
         let path = settings.score_db_path;
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let folder = folder_of(&path);
         if !folder.is_dir() {
             let what = format!("SCORE_DB_PATH={}: folder {} does not exist", path.display(), folder.display());
             return Err(Failure::new(what)

@@ -1,7 +1,7 @@
 //! Where a backup goes or comes from: a file, or an object in a store. It decides what a target's text means and how a store is
 //! reached; it moves no bytes.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,6 +14,7 @@ use object_store::{Certificate, ClientOptions, ObjectStore, ObjectStoreExt, Obje
 use url::Url;
 
 use super::{Failure, failed};
+use crate::folder::folder_of;
 use crate::tls;
 
 /// For as long as a store that answers with errors is asked again.
@@ -107,7 +108,7 @@ impl Target {
     pub(super) async fn must_be_free(&self) -> Result<(), Failure> {
         let taken = match self {
             Self::File(path) => {
-                let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+                let folder = folder_of(path);
                 if !folder.is_dir() {
                     return Err(Failure::new(format!("{self}: folder {} does not exist", folder.display())));
                 }

@@ -15,6 +15,7 @@ use tokio::io::AsyncWriteExt;
 use super::place::nonce;
 use super::target::Target;
 use super::{Failure, failed};
+use crate::folder::folder_of;
 
 /// Bytes read at once.
 const PIECE_BYTES: usize = 1024 * 1024;
@@ -204,7 +205,7 @@ impl Unfinished {
         }
         fs::rename(&self.path, target)?;
         self.done = true;
-        let folder = target.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let folder = folder_of(target);
         File::open(folder)?.sync_all()
     }
 }

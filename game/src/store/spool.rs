@@ -17,6 +17,7 @@ use super::ledger::SqliteLedgers;
 use super::{Engine, EngineError, Kept, NewScore, OpenError, Opener, Part, View};
 use crate::board::{Board, Entry};
 use crate::clock;
+use crate::folder::folder_of;
 use crate::metrics::Metrics;
 use crate::run_ids::RunIds;
 use crate::score::Score;
@@ -152,7 +153,7 @@ impl KeeperHandle {
 
 impl Opener for SpoolOpener {
     fn open(&self) -> Result<Box<dyn Engine>, OpenError> {
-        let folder = self.path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let folder = folder_of(&self.path);
         if !folder.is_dir() {
             let (path, folder) = (self.path.display(), folder.display());
             return Err(OpenError::Unusable(format!("{path}: folder {folder} does not exist")));

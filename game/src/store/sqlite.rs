@@ -14,6 +14,7 @@ use super::top_index::TopIndex;
 use super::{Engine, EngineError, Kept, NewScore, OpenError, Opener, run_key};
 use crate::board::Entry;
 use crate::clock;
+use crate::folder::folder_of;
 use crate::run_ids::RunIds;
 use crate::score::{RunId, Score, player_name};
 
@@ -39,7 +40,7 @@ impl SqliteOpener {
 
     /// Opens the database for this process alone and makes it fit for this server.
     pub(crate) fn connect(&self) -> Result<(Connection, TimeStyle, TopIndex), OpenError> {
-        let folder = self.path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let folder = folder_of(&self.path);
         if !folder.is_dir() {
             return Err(self.unusable(format_args!("folder {} does not exist", folder.display())));
         }
@@ -69,7 +70,7 @@ impl SqliteOpener {
 
 impl Opener for SqliteOpener {
     fn open(&self) -> Result<Box<dyn Engine>, OpenError> {
-        let folder = self.path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let folder = folder_of(&self.path);
         if let Some(epoch) = ::spool::in_use(folder) {
             return Err(self.unusable(format_args!(
                 "the scores of this folder are kept by the spool (epoch {epoch}), which SCORE_STORAGE=direct does not know; \

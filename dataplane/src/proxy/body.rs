@@ -13,7 +13,6 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::Sleep;
 
-use super::counts::Failed;
 use super::link::Link;
 use super::pool::Target;
 use super::upstream::Upstream;
@@ -239,11 +238,11 @@ impl Body for RelayBody {
             (Source::Live(live), Some(visit)) => ready!(live.poll_frame(cx, visit)),
             (Source::Live(_), None) => None,
         };
-        let Some(visit) = &this.visit else { return Poll::Ready(frame) };
+        let Some(visit) = &mut this.visit else { return Poll::Ready(frame) };
         if let Some(Err(error)) = frame {
             // Told in the next turn: what came before it is written in this one, so that the client sees an answer
             // that is cut off and not an empty connection.
-            visit.failed(Failed::Reset);
+            visit.cut_off();
             this.broken = Some(error);
             cx.waker().wake_by_ref();
             return Poll::Pending;

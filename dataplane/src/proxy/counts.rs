@@ -26,6 +26,8 @@ pub struct Counts {
     pub failed_timeout: u64,
     /// Answers the proxy made because a backend closed its connection or spoke something else than HTTP.
     pub failed_reset: u64,
+    /// Answers that began below 5xx and that a backend broke off; also in `responses` and `failed_reset`.
+    pub cut_off: u64,
     /// Requests that were sent a second time.
     pub retries: u64,
     /// Requests that waited in a hold.
@@ -62,6 +64,7 @@ pub(super) struct Shard {
     abandoned: AtomicU64,
     responses: [AtomicU64; 5],
     failed: [AtomicU64; 3],
+    cut_off: AtomicU64,
     pub(super) retries: AtomicU64,
     pub(super) held: AtomicU64,
     latency: [AtomicU64; 11],
@@ -82,12 +85,28 @@ impl Shard {
         self.abandoned.fetch_add(1, Relaxed);
     }
 
+    pub(super) fn cut_off(&self) {
+        self.cut_off.fetch_add(1, Relaxed);
+    }
+
     pub(super) fn failed(&self, why: Failed) {
         self.failed[why as usize].fetch_add(1, Relaxed);
     }
 }
 
 impl Counts {
+    /// Requests that got an answer, or the beginning of one. A client that went away before is neither here nor there.
+    #[must_use]
+    pub fn answered(&self) -> u64 {
+        self.latency.count
+    }
+
+    /// Of these, the ones that the release failed: a status of 500 or more, or an answer that broke off.
+    #[must_use]
+    pub fn errors(&self) -> u64 {
+        self.responses[4] + self.cut_off
+    }
+
     pub(super) fn add(&mut self, shard: &Shard) {
         let abandoned = shard.abandoned.load(Relaxed);
         self.abandoned += abandoned;
@@ -100,6 +119,7 @@ impl Counts {
         self.failed_connect += shard.failed[Failed::Connect as usize].load(Relaxed);
         self.failed_timeout += shard.failed[Failed::Timeout as usize].load(Relaxed);
         self.failed_reset += shard.failed[Failed::Reset as usize].load(Relaxed);
+        self.cut_off += shard.cut_off.load(Relaxed);
         self.retries += shard.retries.load(Relaxed);
         self.held += shard.held.load(Relaxed);
         let mut below = 0;
@@ -132,11 +152,12 @@ mod tests {
         shards[1].answered(StatusCode::OK, Duration::from_secs(6));
         shards[1].failed(Failed::Reset);
         shards[0].abandoned();
+        shards[1].cut_off();
         let mut counts = Counts::default();
         shards.iter().for_each(|shard| counts.add(shard));
         assert_eq!(counts.requests, 4);
         assert_eq!(counts.responses, [0, 2, 0, 0, 1]);
-        assert_eq!((counts.failed_reset, counts.failed_connect, counts.abandoned), (1, 0, 1));
+        assert_eq!((counts.failed_reset, counts.failed_connect, counts.abandoned, counts.cut_off), (1, 0, 1, 1));
         assert_eq!(counts.latency.at_most, [1, 2, 2, 2, 2, 2, 2, 2, 2, 2]);
         assert_eq!((counts.latency.count, counts.latency.sum_us), (3, 6_011_000));
     }

@@ -37,6 +37,7 @@ pub(super) fn answer(
 ) -> impl Future<Output = Result<Response<RelayBody>, Infallible>> {
     let mut visit = Visit::new(worker, link);
     visit.link.begin();
+    visit.link.asked.borrow_mut().note(request.method(), request.uri().path());
     let mut found = Found::look(request.headers());
     let request_id = found.request_id.take();
     let mut errand = Errand::new(&visit, request, &mut found);

@@ -13,6 +13,7 @@ use tokio::net::TcpStream;
 
 use super::body::Upload;
 use super::clock::{Clock, Spans};
+use super::failing::Asked;
 use super::tunnel::Tunnel;
 
 /// No deadline.
@@ -49,6 +50,8 @@ pub(super) struct Link {
     /// Part of a request may still come that nobody wants.
     pub(super) unread: Cell<bool>,
     pub(super) upload: Cell<Upload>,
+    /// The request that is being answered, or was last.
+    pub(super) asked: RefCell<Asked>,
     /// Where this connection goes on after the response that is being sent.
     pub(super) tunnel: RefCell<Option<Tunnel>>,
     waker: RefCell<Option<Waker>>,
@@ -70,6 +73,7 @@ impl Link {
             closing: Cell::new(false),
             unread: Cell::new(false),
             upload: Cell::new(Upload::Done),
+            asked: RefCell::new(Asked::nothing()),
             tunnel: RefCell::new(None),
             waker: RefCell::new(None),
             client,

@@ -31,6 +31,7 @@ mod connection;
 mod counts;
 mod door;
 mod exchange;
+mod failing;
 mod headers;
 mod hold;
 mod limits;
@@ -46,6 +47,7 @@ mod worker;
 
 pub use counts::{Counts, LATENCY_BUCKETS_S, Latency};
 pub use door::Door;
+pub use failing::{Failing, Failures, OTHERS};
 pub use limits::{HoldLimits, Limits};
 pub use route::Route;
 pub use table::Share;

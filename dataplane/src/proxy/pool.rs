@@ -3,6 +3,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
+use std::ops::Deref;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -73,7 +74,7 @@ impl Target {
 
     pub(super) fn put(&self, mut upstream: Box<Upstream>, worker: &Worker) {
         let mut idle = self.idle.borrow_mut();
-        if upstream.epoch == self.epoch() && idle.len() < worker.limits.pool_idle_max {
+        if upstream.epoch == self.epoch() && !self.is_leaving() && idle.len() < worker.limits.pool_idle_max {
             upstream.mute();
             upstream.idle_since_ms = worker.clock.now_ms();
             idle.push(upstream);
@@ -82,6 +83,10 @@ impl Target {
 
     pub(super) fn is_empty(&self) -> bool {
         self.idle.borrow().is_empty()
+    }
+
+    fn is_leaving(&self) -> bool {
+        self.backend.leaving.load(Relaxed)
     }
 
     /// Other backends are tried first for a while.
@@ -93,9 +98,10 @@ impl Target {
     pub(super) fn sweep(&self, worker: &Worker) -> bool {
         let epoch = self.epoch();
         let oldest_ms = worker.clock.now_ms().saturating_sub(millis(worker.limits.pool_idle));
+        let leaving = self.is_leaving();
         let mut idle = self.idle.borrow_mut();
         idle.retain_mut(|upstream| {
-            upstream.epoch == epoch && upstream.idle_since_ms >= oldest_ms && upstream.is_alive()
+            upstream.epoch == epoch && !leaving && upstream.idle_since_ms >= oldest_ms && upstream.is_alive()
         });
         if idle.is_empty() {
             idle.shrink_to_fit();
@@ -124,9 +130,20 @@ impl Drop for Opening {
     }
 }
 
+/// What a request on its way keeps of the release that counts it: not the lane, and with it backends that left.
+pub(super) struct Counted(Arc<Release>);
+
+impl Deref for Counted {
+    type Target = Release;
+
+    fn deref(&self) -> &Release {
+        &self.0
+    }
+}
+
 /// A release as one thread sees it: its turn-taking is shared with the other threads, its pools are not.
 pub(super) struct Lane {
-    pub(super) release: Arc<Release>,
+    pub(super) release: Rc<Counted>,
     plan: Arc<Plan>,
     portion: usize,
     targets: Vec<Rc<Target>>,
@@ -134,7 +151,7 @@ pub(super) struct Lane {
 
 impl Lane {
     pub(super) fn new(plan: &Arc<Plan>, portion: usize, targets: Vec<Rc<Target>>) -> Rc<Self> {
-        let release = Arc::clone(&plan.portions[portion].release);
+        let release = Rc::new(Counted(Arc::clone(&plan.portions[portion].release)));
         Rc::new(Self { release, plan: Arc::clone(plan), portion, targets })
     }
 

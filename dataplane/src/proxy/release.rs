@@ -1,13 +1,15 @@
 //! What is known of one release while any request, count or connection refers to it. It decides when a release is
 //! drained; it never decides who gets a request.
 
-use std::sync::Arc;
+use std::mem;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
 
 use super::counts::{Counts, Shard};
+use super::failing::{Failing, Failures};
 
 /// Threads beyond this many share their part of the totals.
 pub(super) const SHARDS: usize = 8;
@@ -16,6 +18,8 @@ pub(super) const SHARDS: usize = 8;
 pub(super) struct Release {
     pub(super) name: String,
     shards: [Shard; SHARDS],
+    /// Since they were last taken; only a request that failed waits for this lock.
+    failures: Mutex<Failures>,
     /// Grows at each [`forget`](Self::forget); a pooled connection of an older epoch is not used again.
     epoch: AtomicU64,
     /// The route's version when a plan last named it.
@@ -29,6 +33,7 @@ impl Release {
         Arc::new(Self {
             name: name.to_owned(),
             shards: Default::default(),
+            failures: Mutex::default(),
             epoch: AtomicU64::new(0),
             last_named: AtomicU64::new(0),
             waiters: AtomicUsize::new(0),
@@ -89,6 +94,14 @@ impl Release {
 
     pub(super) fn forget(&self) {
         self.epoch.fetch_add(1, SeqCst);
+    }
+
+    pub(super) fn fail(&self, failing: Failing) {
+        self.failures.lock().unwrap_or_else(PoisonError::into_inner).add(failing);
+    }
+
+    pub(super) fn take_failures(&self) -> Failures {
+        mem::take(&mut *self.failures.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     pub(super) fn counts(&self) -> Counts {

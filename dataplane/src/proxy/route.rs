@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 use super::counts::Counts;
+use super::failing::Failures;
 use super::hold::{Hold, Queued};
 use super::limits::HoldLimits;
 use super::release::Release;
@@ -16,6 +17,8 @@ use super::table::{Backend, Plan, Portion, Share, Table};
 
 /// Releases whose totals are kept after they left the table; beyond, the one that left first is dropped.
 const RELEASES_KEPT_MAX: usize = 256;
+/// How often those are looked at who may still have a request.
+const LEAVING_EVERY: Duration = Duration::from_millis(10);
 
 /// The shares of one door and everything counted about them. All methods may be called from any thread or task.
 #[derive(Debug)]
@@ -33,7 +36,18 @@ struct Inside {
     releases: BTreeMap<String, Arc<Release>>,
     hold: Hold,
     next_backend: u64,
+    /// Backends that left the table while requests to them may be in flight.
+    leaving: Vec<Leaving>,
     watchers: Vec<Weak<Notify>>,
+}
+
+/// A backend that is told apart from one that comes later to the same address.
+#[derive(Debug)]
+struct Leaving {
+    release: String,
+    address: SocketAddr,
+    /// Alive as long as a thread may send a request to it or has one there.
+    backend: Weak<Backend>,
 }
 
 impl Route {
@@ -57,7 +71,9 @@ impl Route {
                 Portion::new(release, backends, share.weight)
             })
             .collect();
+        let before = Arc::clone(&inside.table);
         self.publish(&mut inside, Arc::new(Plan::new(portions)));
+        inside.note_leaving(&before.plan);
         inside.prune();
     }
 
@@ -111,18 +127,26 @@ impl Route {
         }
     }
 
+    /// Waits until the requests in flight to these backends have ended, which [`set`](Self::set) left out; false if the
+    /// deadline passed before. Those to the release's other backends are not waited for, nor are upgraded connections.
+    /// Idle connections to them are closed. Needs a tokio runtime with its timer on.
+    pub async fn left(&self, release: &str, addresses: &[SocketAddr], deadline: Duration) -> bool {
+        let gone = async {
+            while !self.lock().have_left(release, addresses) {
+                // Threads without a request see only now that the table is another.
+                self.lock().tell_watchers();
+                tokio::time::sleep(LEAVING_EVERY).await;
+            }
+        };
+        tokio::time::timeout(deadline, gone).await.is_ok()
+    }
+
     /// Closes the idle connections to a release's backends; none of them is used again from now on.
     pub fn forget(&self, release: &str) {
         let mut inside = self.lock();
         let Some(release) = inside.releases.get(release) else { return };
         release.forget();
-        inside.watchers.retain(|watcher| match watcher.upgrade() {
-            Some(watcher) => {
-                watcher.notify_one();
-                true
-            }
-            None => false,
-        });
+        inside.tell_watchers();
     }
 
     /// Totals of each release since it was first named; under "" those of requests that no release got (no share, hold
@@ -131,6 +155,14 @@ impl Route {
         let releases: Vec<Arc<Release>> = self.lock().releases.values().cloned().collect();
         let unrouted = Some(&self.unrouted).filter(|release| release.counts() != Counts::default());
         releases.iter().chain(unrouted).map(|release| (release.name.clone(), release.counts())).collect()
+    }
+
+    /// Which requests of each release failed since this was last asked; only of releases that had such. What never was a
+    /// release's is not among them.
+    pub fn take_failures(&self) -> BTreeMap<String, Failures> {
+        let releases: Vec<Arc<Release>> = self.lock().releases.values().cloned().collect();
+        let taken = releases.iter().map(|release| (release.name.clone(), release.take_failures()));
+        taken.filter(|(_, failures)| !failures.is_empty()).collect()
     }
 
     pub(super) fn version(&self) -> u64 {
@@ -194,6 +226,36 @@ impl Inside {
         }
         self.next_backend += 1;
         Backend::new(self.next_backend, address)
+    }
+
+    fn note_leaving(&mut self, before: &Plan) {
+        self.leaving.retain(|leaving| leaving.backend.strong_count() > 0);
+        let stays = |id| self.table.plan.portions.iter().flat_map(|portion| &portion.backends).any(|b| b.id == id);
+        for portion in &before.portions {
+            for backend in portion.backends.iter().filter(|backend| !stays(backend.id)) {
+                backend.leaving.store(true, SeqCst);
+                self.leaving.push(Leaving {
+                    release: portion.release.name.clone(),
+                    address: backend.address,
+                    backend: Arc::downgrade(backend),
+                });
+            }
+        }
+    }
+
+    fn have_left(&self, release: &str, addresses: &[SocketAddr]) -> bool {
+        let asked = |leaving: &&Leaving| leaving.release == release && addresses.contains(&leaving.address);
+        self.leaving.iter().filter(asked).all(|leaving| leaving.backend.strong_count() == 0)
+    }
+
+    fn tell_watchers(&mut self) {
+        self.watchers.retain(|watcher| match watcher.upgrade() {
+            Some(watcher) => {
+                watcher.notify_one();
+                true
+            }
+            None => false,
+        });
     }
 
     fn prune(&mut self) {

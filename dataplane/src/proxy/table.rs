@@ -3,7 +3,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 
 use tokio::sync::Semaphore;
 
@@ -34,6 +34,8 @@ pub(super) struct Backend {
     pub(super) address: SocketAddr,
     /// On the process's clock, see [`Clock`](super::clock::Clock).
     pub(super) paused_until_ms: AtomicU64,
+    /// It gets no requests any more, so connections to it are of no more use.
+    pub(super) leaving: AtomicBool,
     /// Places for new connections.
     pub(super) opening: Arc<Semaphore>,
 }
@@ -41,7 +43,7 @@ pub(super) struct Backend {
 impl Backend {
     pub(super) fn new(id: u64, address: SocketAddr) -> Arc<Self> {
         let opening = Arc::new(Semaphore::new(OPENING_MAX));
-        Arc::new(Self { id, address, paused_until_ms: AtomicU64::new(0), opening })
+        Arc::new(Self { id, address, paused_until_ms: AtomicU64::new(0), leaving: AtomicBool::new(false), opening })
     }
 }
 

@@ -172,9 +172,13 @@ impl Worker {
             Rc::new(View { version: table.version, held: table.held, plan: Arc::clone(&table.plan), lanes });
     }
 
-    /// Closes idle connections to backends that are of no more use.
+    /// Closes idle connections to backends that are of no more use, and lets go of the backends themselves.
     fn sweep(&self) {
         self.clock.read();
+        let version = self.view.borrow().version;
+        if version != self.route().version() {
+            self.look_again();
+        }
         self.targets.borrow_mut().retain(|_, target| target.sweep(self) || Rc::strong_count(target) > 1);
     }
 

@@ -2,9 +2,11 @@
 //! that misbehaves on purpose.
 #![expect(clippy::unwrap_used, reason = "a test ends at the first thing that is not as it should be")]
 
+mod failing;
 mod failures;
 mod hold;
 mod hostile;
+mod leaving;
 mod protocol;
 mod refusals;
 mod stop;

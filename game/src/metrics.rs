@@ -2,7 +2,7 @@
 //! on; everything is registered at start, so alerts find a zero instead of nothing.
 
 use std::sync::OnceLock;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use http::{Method, StatusCode};
 use prometheus::core::Collector;
@@ -144,14 +144,18 @@ impl Metrics {
             registry,
         };
         build.with_label_values(&[env!("CARGO_PKG_VERSION"), release]).set(1.0);
+        // Tells processes behind one address apart, whose counters would seem to go backwards.
+        let started = Gauge::new("process_start_time_seconds", "When this process began, in Unix seconds")?;
+        started.set(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64());
         let opts = Opts::new("drafty_bird_storage", "1 for how scores are kept, as SCORE_STORAGE names it");
         let storages = GaugeVec::new(opts, &["storage"])?;
         for known in ["spool", "direct", "memory"] {
             storages.with_label_values(&[known]).set(f64::from(u8::from(known == storage)));
         }
-        let all: [Box<dyn Collector>; 23] = [
+        let all: [Box<dyn Collector>; 24] = [
             Box::new(chaos),
             Box::new(build),
+            Box::new(started),
             Box::new(metrics.requests.clone()),
             Box::new(metrics.durations.clone()),
             Box::new(metrics.games_started.clone()),

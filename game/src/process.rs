@@ -26,6 +26,7 @@ Usage: drafty-bird                    serve the game until SIGTERM or SIGINT
        drafty-bird check-mount DIR    try out whether DIR can hold the scores, and say what to change if not
        drafty-bird backup TARGET      copy the scores to a file or an object store; the service may go on
        drafty-bird restore SOURCE     replace the scores by those of a backup
+       drafty-bird stored PREFIX      print the identities of stored scores; the service may go on
        drafty-bird downgrade          move the scores back to where a release without a spool looks for them
        drafty-bird gc                 remove what dead processes left beside the scores
        drafty-bird --version | --help; each command has a --help of its own

@@ -388,6 +388,7 @@ async fn metrics_have_exactly_the_names_that_dashboards_know() {
             "drafty_bird_writer_role gauge",
             "http_request_duration_seconds histogram",
             "http_requests_total counter",
+            "process_start_time_seconds gauge",
         ]
     );
     for line in [

@@ -14,6 +14,7 @@ const TIMEOUT_MAX: Duration = Duration::from_secs(24 * 3600);
 pub(super) enum Command {
     Backup(Backup),
     Restore(Restore),
+    Stored(Stored),
     Downgrade(Downgrade),
     Gc(Gc),
     Help(&'static str),
@@ -22,6 +23,7 @@ pub(super) enum Command {
 #[derive(Debug)]
 pub(super) struct Backup {
     pub(super) target: String,
+    pub(super) replace: bool,
     pub(super) timeout: Duration,
 }
 
@@ -30,6 +32,13 @@ pub(super) struct Restore {
     pub(super) source: String,
     pub(super) yes: bool,
     pub(super) unreadable: bool,
+    pub(super) running: bool,
+    pub(super) timeout: Duration,
+}
+
+#[derive(Debug)]
+pub(super) struct Stored {
+    pub(super) prefix: String,
     pub(super) timeout: Duration,
 }
 
@@ -48,15 +57,16 @@ pub(super) struct Gc {
 const BACKUP: &str = "\
 Copies the scores, all that were acknowledged before, to TARGET; the service may go on.
 
-Usage: drafty-bird backup [--timeout 60s] [--json] TARGET
+Usage: drafty-bird backup [--replace] [--timeout 60s] [--json] TARGET
 
 TARGET is a file, a folder (the name then says the time), or a URL: file:///PATH, s3://BUCKET/PATH, az://CONTAINER/PATH,
-gs://BUCKET/PATH; one that ends with / gets a name that says the time. Nothing that is there is replaced. Beside it a
-manifest is written, TARGET.json, which restore needs. SCORE_DB_PATH says whose scores.
+gs://BUCKET/PATH; one that ends with / gets a name that says the time. Nothing that is there is replaced without --replace.
+Beside it a manifest is written, TARGET.json, which restore needs. SCORE_DB_PATH says whose scores.
 
 Access to object stores is set by AWS_*, AZURE_* and GOOGLE_* variables (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY,
 AWS_REGION, AWS_ENDPOINT; AZURE_STORAGE_ACCOUNT_NAME, AZURE_STORAGE_ACCOUNT_KEY; GOOGLE_SERVICE_ACCOUNT), or is the machine's own.
 
+  --replace        make TARGET's folder, and replace the backup that is there: it can be restored until the new one can
   --timeout TIME   how long to wait for the copy (60s)
   --json           one line of JSON instead of text
 
@@ -64,20 +74,33 @@ Exit codes: 0 done, 1 not done, 2 wrong arguments
 ";
 
 const RESTORE: &str = "\
-Replaces the scores by those of a backup. Stop the service before.
+Replaces the scores by those of a backup. Stop the service before, or add --running.
 
-Usage: drafty-bird restore [--yes] [--timeout 60s] [--json] SOURCE
+Usage: drafty-bird restore [--yes] [--running] [--timeout 60s] [--json] SOURCE
 
 SOURCE is what backup wrote to: a file or a URL, with its manifest SOURCE.json beside it. What it holds is checked before
 anything is changed. The scores that are replaced are kept beside SCORE_DB_PATH, as before-restore-EPOCH.db; scores that
 were accepted and are not in any database yet are added to those of the backup.
 
   --yes            replace scores that are there
+  --running        the service runs: take the database over from it for a moment; it goes on accepting meanwhile
   --unreadable     the database that is there can't be used any more: keep its file as it is instead of a copy of its scores
   --timeout TIME   how long to wait for another process that still writes, and for the database (60s)
   --json           one line of JSON instead of text
 
 Exit codes: 0 done, 1 not done, 2 wrong arguments, or --yes is missing
+";
+
+const STORED: &str = "\
+Prints the identity (runId) of every score that was acknowledged before and begins with PREFIX, a hundred a line; the service
+may go on.
+
+Usage: drafty-bird stored [--timeout 60s] [--json] PREFIX
+
+  --timeout TIME   how long to wait for a copy of the database (60s)
+  --json           one line of JSON instead of text
+
+Exit codes: 0 done, 1 not done, 2 wrong arguments
 ";
 
 const DOWNGRADE: &str = "\
@@ -115,6 +138,7 @@ pub(super) fn parse(words: &[&str]) -> Result<Command, Failure> {
     let help = match *name {
         "backup" => BACKUP,
         "restore" => RESTORE,
+        "stored" => STORED,
         "downgrade" => DOWNGRADE,
         _ => GC,
     };
@@ -128,7 +152,9 @@ pub(super) fn parse(words: &[&str]) -> Result<Command, Failure> {
             "--older-than" if *name == "gc" => {
                 read.older_than = read.time(flag, value.or_else(|| rest.next().copied()))?;
             }
-            "--json" | "--yes" | "--unreadable" | "--leave-unread" if value.is_none() => read.flags.push(flag),
+            "--json" | "--yes" | "--replace" | "--running" | "--unreadable" | "--leave-unread" if value.is_none() => {
+                read.flags.push(flag)
+            }
             _ if word.starts_with('-') => return Err(read.wrong(format!("unknown argument {word}"))),
             _ => read.places.push(word),
         }
@@ -147,8 +173,9 @@ struct Read<'a> {
 impl Read<'_> {
     fn command(mut self) -> Result<Command, Failure> {
         let (place, allowed): (Option<&str>, &[&str]) = match self.name {
-            "backup" => (Some("TARGET"), &["--json"]),
-            "restore" => (Some("SOURCE"), &["--json", "--yes", "--unreadable"]),
+            "backup" => (Some("TARGET"), &["--json", "--replace"]),
+            "restore" => (Some("SOURCE"), &["--json", "--yes", "--running", "--unreadable"]),
+            "stored" => (Some("PREFIX"), &["--json"]),
             "downgrade" => (None, &["--json", "--leave-unread"]),
             _ => (None, &["--json"]),
         };
@@ -169,13 +196,17 @@ impl Read<'_> {
         }
         let place = self.places.pop().unwrap_or_default().to_owned();
         let has = |flag| self.flags.contains(&flag);
+        if has("--running") && has("--unreadable") {
+            return Err(self.wrong("--running and --unreadable exclude each other: stop the service first".to_owned()));
+        }
         let timeout = self.timeout;
         Ok(match self.name {
-            "backup" => Command::Backup(Backup { target: place, timeout }),
+            "backup" => Command::Backup(Backup { target: place, replace: has("--replace"), timeout }),
             "restore" => {
-                let (yes, unreadable) = (has("--yes"), has("--unreadable"));
-                Command::Restore(Restore { source: place, yes, unreadable, timeout })
+                let (yes, running, unreadable) = (has("--yes"), has("--running"), has("--unreadable"));
+                Command::Restore(Restore { source: place, yes, unreadable, running, timeout })
             }
+            "stored" => Command::Stored(Stored { prefix: place, timeout }),
             "downgrade" => Command::Downgrade(Downgrade { leave_unread: has("--leave-unread"), timeout }),
             _ => Command::Gc(Gc { older_than: self.older_than, timeout }),
         })
@@ -205,12 +236,17 @@ mod tests {
             ("backup --yes a", "unknown argument --yes"),
             ("restore --leave-unread a", "unknown argument --leave-unread"),
             ("downgrade x", "unknown argument x"),
+            ("stored", "PREFIX is missing"),
+            ("stored --yes x", "unknown argument --yes"),
             ("gc --older-than 19m", "less than 20m"),
             ("gc --older-than", "--older-than needs a time"),
             ("gc --timeout soon", "--timeout needs a time"),
             ("gc --timeout 9999h", "--timeout needs a time"),
             ("backup --older-than 1h x", "unknown argument --older-than"),
             ("restore --yes=no a", "unknown argument --yes=no"),
+            ("restore --running --unreadable a", "exclude each other"),
+            ("restore --replace a", "unknown argument --replace"),
+            ("backup --running a", "unknown argument --running"),
         ] {
             let words: Vec<&str> = line.split(' ').collect();
             let failure = parse(&words).unwrap_err();

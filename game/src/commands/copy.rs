@@ -63,20 +63,25 @@ pub(super) async fn copy(place: &Place, turn: &Turn, deadline: Instant) -> Resul
     Ok(Copy { epoch: answer.epoch, rows, name, path, _asked: asked })
 }
 
+/// Opens a database that nobody else uses, without writing anything anywhere.
+pub(super) fn open(path: &Path) -> Result<Connection, rusqlite::Error> {
+    let mut name = String::from("file:");
+    for byte in std::path::absolute(path).unwrap_or_else(|_| path.to_owned()).as_os_str().as_encoded_bytes() {
+        match byte {
+            b'/' | b'.' | b'-' | b'_' => name.push(char::from(*byte)),
+            _ if byte.is_ascii_alphanumeric() => name.push(char::from(*byte)),
+            _ => name.push_str(&format!("%{byte:02x}")),
+        }
+    }
+    name.push_str("?immutable=1");
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    Connection::open_with_flags(name, flags)
+}
+
 /// Looks at every page of a database that nobody else uses, without writing anything anywhere, and counts its scores.
 pub(super) fn inspect(path: &Path) -> Result<u64, String> {
     let look = || -> Result<(Vec<String>, u64), rusqlite::Error> {
-        let mut name = String::from("file:");
-        for byte in std::path::absolute(path).unwrap_or_else(|_| path.to_owned()).as_os_str().as_encoded_bytes() {
-            match byte {
-                b'/' | b'.' | b'-' | b'_' => name.push(char::from(*byte)),
-                _ if byte.is_ascii_alphanumeric() => name.push(char::from(*byte)),
-                _ => name.push_str(&format!("%{byte:02x}")),
-            }
-        }
-        name.push_str("?immutable=1");
-        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let connection = Connection::open_with_flags(name, flags)?;
+        let connection = open(path)?;
         let mut check = connection.prepare("PRAGMA integrity_check(5)")?;
         let said = check.query_map([], |row| row.get(0))?.collect::<Result<Vec<String>, _>>()?;
         // The columns that every release has.

@@ -9,6 +9,9 @@ use crate::clock;
 /// The format that this version writes, and the newest that it reads.
 const FORMAT: u64 = 1;
 
+/// More than any manifest has.
+pub(super) const MANIFEST_BYTES_MAX: u64 = 64 * 1024;
+
 /// A backup's manifest.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Manifest {
@@ -27,6 +30,9 @@ pub(super) struct Manifest {
     pub(super) version: String,
     /// Of the storage.
     protocol: u32,
+    /// The backup that is about to take its place: what lies there is one of the two, and its checksum says which.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    next: Option<Box<Manifest>>,
 }
 
 impl Manifest {
@@ -40,7 +46,19 @@ impl Manifest {
             sha256,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             protocol: spool::PROTOCOL,
+            next: None,
         }
+    }
+
+    /// While a backup is replaced.
+    pub(super) fn followed_by(self, next: &Self) -> Self {
+        Self { next: Some(Box::new(next.clone())), ..self }
+    }
+
+    /// Those that may lie there, as each would say it alone.
+    pub(super) fn alternatives(&self) -> Vec<Self> {
+        let alone = |one: &Self| Self { next: None, ..one.clone() };
+        std::iter::once(self).chain(self.next.as_deref()).map(alone).collect()
     }
 
     pub(super) fn json(&self) -> Result<Vec<u8>, Failure> {

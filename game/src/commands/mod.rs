@@ -1,4 +1,4 @@
-//! What people do with the scores beside serving them: backup, restore, downgrade, gc. This file decides what the arguments mean,
+//! What people do with the scores beside serving them: backup, restore, stored, downgrade, gc. This file decides what the arguments mean,
 //! how an outcome is said and which code the process exits with; it never touches the share.
 
 mod arguments;
@@ -9,6 +9,7 @@ mod gc;
 mod manifest;
 mod place;
 mod restore;
+mod stored;
 mod target;
 mod transfer;
 mod turn;
@@ -22,7 +23,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use arguments::{Command, parse};
 
 /// The commands' names.
-pub(crate) const NAMES: [&str; 4] = ["backup", "restore", "downgrade", "gc"];
+pub(crate) const NAMES: [&str; 5] = ["backup", "restore", "stored", "downgrade", "gc"];
 
 const FAILED: u8 = 1;
 const USAGE: u8 = 2;
@@ -121,6 +122,7 @@ fn run(command: Command) -> Result<Done, Failure> {
             match command {
                 Command::Backup(options) => backup::run(&options).await,
                 Command::Restore(options) => restore::run(&options).await,
+                Command::Stored(options) => stored::run(&options).await,
                 Command::Downgrade(options) => downgrade::run(&options).await,
                 Command::Gc(options) => gc::run(&options).await,
                 Command::Help(text) => Ok(Done { text: text.to_owned(), facts: json!({}) }),

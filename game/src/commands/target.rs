@@ -1,9 +1,11 @@
 //! Where a backup goes or comes from: a file, or an object in a store. It decides what a target's text means and how a store is
 //! reached; it moves no bytes.
 
+use std::fs::{self, File, TryLockError};
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use object_store::aws::AmazonS3Builder;
 use object_store::azure::MicrosoftAzureBuilder;
@@ -13,6 +15,7 @@ use object_store::path::Path as ObjectPath;
 use object_store::{Certificate, ClientOptions, ObjectStore, ObjectStoreExt, ObjectStoreScheme, RetryConfig};
 use url::Url;
 
+use super::turn::until;
 use super::{Failure, failed};
 use crate::folder::folder_of;
 use crate::tls;
@@ -104,6 +107,46 @@ impl Target {
         }
     }
 
+    /// Makes the folder of what is to be replaced, waits until nobody else replaces anything there, where locks work, and takes
+    /// away what a killed process left of its tries. The file that comes back is the lock.
+    pub(super) async fn make_room(&self, deadline: Instant) -> Result<Option<File>, Failure> {
+        let Self::File(path) = self else { return Ok(None) };
+        let folder = folder_of(path);
+        let cannot = || format!("{self}: folder {} can't be used", folder.display());
+        let made = || -> io::Result<File> {
+            if !folder.is_dir() {
+                fs::create_dir_all(folder)?;
+                File::open(folder_of(folder))?.sync_all()?;
+            }
+            File::open(folder)
+        };
+        let lock = made().map_err(failed(cannot()))?;
+        let locked = until(deadline, || match lock.try_lock() {
+            Err(TryLockError::WouldBlock) => Ok(None),
+            // A share without locks; then it is only the manifest that tells.
+            Ok(()) | Err(TryLockError::Error(_)) => Ok(Some(())),
+        });
+        locked.await?.ok_or_else(|| {
+            Failure::new(format!("another backup is written to {} all the time", folder.display()))
+                .advise("wait for it, or give it more with --timeout")
+        })?;
+        let cleared = || -> io::Result<()> {
+            for entry in fs::read_dir(folder)? {
+                let entry = entry?;
+                let left = path.file_name().zip(entry.file_name().to_str()).is_some_and(|(own, name)| {
+                    let rest = own.to_str().and_then(|own| name.strip_prefix(own));
+                    rest.is_some_and(|rest| is_unfinished(rest.strip_prefix(".json").unwrap_or(rest)))
+                });
+                if left {
+                    fs::remove_file(entry.path())?;
+                }
+            }
+            Ok(())
+        };
+        cleared().map_err(failed(cannot()))?;
+        Ok(Some(lock))
+    }
+
     /// Refuses what is there already, and what can't be written to as far as that shows now.
     pub(super) async fn must_be_free(&self) -> Result<(), Failure> {
         let taken = match self {
@@ -125,6 +168,12 @@ impl Target {
         }
         Ok(())
     }
+}
+
+/// The end of the name of a file that is being written: `.0123456789abcdef.tmp`.
+fn is_unfinished(end: &str) -> bool {
+    let nonce = end.strip_prefix('.').and_then(|end| end.strip_suffix(".tmp"));
+    nonce.is_some_and(|nonce| nonce.len() == 16 && nonce.bytes().all(|byte| byte.is_ascii_hexdigit()))
 }
 
 /// `s3://bucket/x` and `file:/x`, but not `c:x` nor `a/b:c`.

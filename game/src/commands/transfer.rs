@@ -51,8 +51,8 @@ impl Summing {
 }
 
 impl Target {
-    /// Writes a file's bytes there.
-    pub(super) async fn put_file(&self, from: &Path) -> Result<Sum, Failure> {
+    /// Writes a file's bytes there; with `replace`, over what is there.
+    pub(super) async fn put_file(&self, from: &Path, replace: bool) -> Result<Sum, Failure> {
         let mut source = File::open(from).map_err(failed(format!("{} can't be read", from.display())))?;
         let mut sum = Summing::default();
         match self {
@@ -66,7 +66,7 @@ impl Target {
                     // So that a signal is heard.
                     tokio::task::yield_now().await;
                 }
-                unfinished.finish(path).map_err(failed(format!("{self} can't be written")))?;
+                unfinished.finish(path, replace).map_err(failed(format!("{self} can't be written")))?;
             }
             Self::Object { store, path, .. } => {
                 let mut writer =
@@ -88,13 +88,13 @@ impl Target {
         Ok(sum.finish())
     }
 
-    /// Writes a few bytes there.
-    pub(super) async fn put(&self, bytes: Vec<u8>) -> Result<(), Failure> {
+    /// Writes a few bytes there; with `replace`, over what is there.
+    pub(super) async fn put(&self, bytes: Vec<u8>, replace: bool) -> Result<(), Failure> {
         match self {
             Self::File(path) => Unfinished::make(path)
                 .and_then(|mut unfinished| {
                     unfinished.file.write_all(&bytes)?;
-                    unfinished.finish(path)
+                    unfinished.finish(path, replace)
                 })
                 .map_err(failed(format!("{self} can't be written"))),
             Self::Object { store, path, .. } => store
@@ -142,18 +142,29 @@ impl Target {
         }
     }
 
-    /// Writes what is there into a new file, at most so many bytes and one more.
+    /// Writes what is there into a new file, at most so many bytes and a piece more.
     pub(super) async fn get_file(&self, to: &Path, bytes_max: u64) -> Result<Sum, Failure> {
         let writing = || format!("{} can't be written", to.display());
         let mut file = OpenOptions::new().write(true).create_new(true).open(to).map_err(failed(writing()))?;
+        let sum = self.read(bytes_max, |piece| file.write_all(piece).map_err(failed(writing()))).await?;
+        file.sync_all().map_err(failed(writing()))?;
+        Ok(sum)
+    }
+
+    /// Reads what is there, at most so many bytes and a piece more.
+    pub(super) async fn read(
+        &self,
+        bytes_max: u64,
+        mut each: impl FnMut(&[u8]) -> Result<(), Failure>,
+    ) -> Result<Sum, Failure> {
         let mut sum = Summing::default();
         match self {
             Self::File(path) => {
                 let source = File::open(path).map_err(failed(format!("{self} can't be read")))?;
-                let mut source = source.take(bytes_max + 1);
+                let mut source = source.take(bytes_max.saturating_add(1));
                 while let Some(piece) = piece_of(&mut source).map_err(failed(format!("{self} can't be read")))? {
                     sum.add(&piece);
-                    file.write_all(&piece).map_err(failed(writing()))?;
+                    each(&piece)?;
                     tokio::task::yield_now().await;
                 }
             }
@@ -163,14 +174,13 @@ impl Target {
                 while let Some(piece) = pieces.next().await {
                     let piece = piece.map_err(failed(format!("{self} can't be read")))?;
                     sum.add(&piece);
-                    file.write_all(&piece).map_err(failed(writing()))?;
+                    each(&piece)?;
                     if sum.bytes > bytes_max {
                         break;
                     }
                 }
             }
         }
-        file.sync_all().map_err(failed(writing()))?;
         Ok(sum.finish())
     }
 }
@@ -197,10 +207,10 @@ impl Unfinished {
         Ok(Self { file, path, done: false })
     }
 
-    /// Gives it its name, durably, unless something else has it by now.
-    fn finish(mut self, target: &Path) -> io::Result<()> {
+    /// Gives it its name, durably, unless something else has it by now that is not to be replaced.
+    fn finish(mut self, target: &Path, replace: bool) -> io::Result<()> {
         self.file.sync_all()?;
-        if target.symlink_metadata().is_ok() {
+        if !replace && target.symlink_metadata().is_ok() {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
         fs::rename(&self.path, target)?;

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use spool::{Ingested, Keeper, Leader, Observer, Replacement, Role, Shared, Status};
+use spool::{Ingested, Keeper, Leader, Lock, Locking, Observer, Replacement, Role, Share, Shared, Status};
 
 use super::place::Place;
 use super::{Failure, failed};
@@ -25,8 +25,22 @@ pub(super) struct Turn {
 impl Turn {
     /// Begins to wait for the turn to ingest.
     pub(super) fn take(place: &Place, replacement: Option<Replacement>) -> Result<Self, Failure> {
+        Self::begin(place, place.ingest(), replacement)
+    }
+
+    /// Waits for nobody: whoever ingests is taken for silent at once. It costs epochs, and no score.
+    pub(super) fn overtake(place: &Place, replacement: Option<Replacement>) -> Result<Self, Failure> {
+        let ingest = place.ingest().map(|_| Locking::Heartbeat(Duration::ZERO));
+        Self::begin(place, ingest, replacement)
+    }
+
+    fn begin(
+        place: &Place,
+        ingest: Result<Locking, String>,
+        replacement: Option<Replacement>,
+    ) -> Result<Self, Failure> {
         let seen = Seen::default();
-        let shared = Shared::new(place.ingest(), Box::new(seen.clone()));
+        let shared = Shared::new(ingest, Box::new(seen.clone()));
         let mut keeper = Keeper::new(place.share.clone(), place.ledgers(), place.config(replacement), shared.clone());
         let keeper = std::thread::Builder::new().name("keeper".to_owned()).spawn(move || {
             while let Some(pause) = keeper.step() {
@@ -48,6 +62,41 @@ impl Turn {
             Some(epoch) => Ok(epoch),
             None => Err(self.refused()),
         }
+    }
+
+    /// Takes the writer's lock from whoever was overtaken and notices it, where locks exclude.
+    pub(super) async fn lock(&self, place: &Place, deadline: Instant) -> Result<Option<Lock>, Failure> {
+        if !matches!(place.ingest(), Ok(Locking::Lock)) {
+            return Ok(None);
+        }
+        let look = || {
+            place
+                .share
+                .try_lock()
+                .map_err(failed(format!("the writer's lock in {} can't be asked for", place.folder.display())))
+        };
+        match until(deadline, look).await? {
+            Some(lock) => Ok(Some(lock)),
+            None => Err(Failure::new("whoever writes the scores did not notice in time that it was overtaken")
+                .advise("a process that is paused or hangs has the lock; give it more with --timeout, or end it")),
+        }
+    }
+
+    /// Waits until this process ingests over the database of that epoch; none when another process began one meanwhile.
+    pub(super) async fn active_over(
+        &self,
+        place: &Place,
+        over: u64,
+        deadline: Instant,
+    ) -> Result<Option<u64>, Failure> {
+        let look = || {
+            let status = self.status();
+            if status.role == Role::Active {
+                return Ok(Some(Some(status.epoch)));
+            }
+            Ok((status.trouble.is_some() && place.survey()?.begun > over).then_some(None))
+        };
+        until(deadline, look).await?.ok_or_else(|| self.refused())
     }
 
     /// Why it does not ingest.

@@ -6,6 +6,7 @@ mod gathering;
 mod ledger;
 mod memory;
 mod run_key;
+pub(crate) use run_key::text as run_identity;
 mod schema;
 mod spool;
 mod sqlite;

@@ -111,9 +111,28 @@ fn an_interrupted_backup_leaves_nothing() {
 }
 
 #[test]
+fn what_is_stored_is_told_by_its_identity() {
+    let bench = Bench::new();
+    let uuid = "01890a5d-ac96-774b-bcce-b302099a8057";
+    bench.with_scores("spool", &["a-1", "b-1", uuid]);
+    let servers = [bench.server("spool"), bench.server("spool")];
+    let many: Vec<String> = (0..120).map(|n| format!("a-{n:03}")).collect();
+    for (server, runs) in servers.iter().zip(many.chunks(60)) {
+        post(server, &runs.iter().map(String::as_str).collect::<Vec<_>>());
+    }
+    let said = String::from_utf8(bench.run(&["stored", "a-"]).stdout).unwrap();
+    let told: HashSet<String> = said.split_whitespace().map(str::to_owned).collect();
+    assert_eq!((told.len(), said.lines().count()), (121, 2), "{said}");
+    assert!(many.iter().all(|run| told.contains(run)) && told.contains("a-1"), "{said}");
+    assert_eq!(bench.did(&["stored", "01890a"])["runs"], serde_json::json!([uuid]));
+    assert_eq!(bench.did(&["stored", "nobody"])["runs"], serde_json::json!([]));
+    bench.nothing_is_left();
+}
+
+#[test]
 fn every_command_explains_itself() {
     let bench = Bench::new();
-    for name in ["backup", "restore", "downgrade", "gc"] {
+    for name in ["backup", "restore", "stored", "downgrade", "gc"] {
         let output = bench.run(&[name, "--help"]);
         let said = String::from_utf8(output.stdout).unwrap();
         assert!(output.status.success() && said.contains(&format!("Usage: drafty-bird {name}")), "{said}");
@@ -123,4 +142,74 @@ fn every_command_explains_itself() {
         let said: Value = serde_json::from_slice(&output.stdout).unwrap();
         assert!(output.status.code() == Some(2) && said["ok"] == false && said["command"] == name, "{said}");
     }
+}
+
+#[test]
+fn a_backup_is_replaced_only_by_a_whole_one() {
+    let bench = Bench::new();
+    bench.with_scores("spool", &["a"]);
+    // The folder is made, and what a killed process left goes.
+    let target = bench.aside("copies/1");
+    bench.did(&["backup", "--replace", &target]);
+    assert_eq!(stored_runs(Path::new(&target)), runs(&["a"]));
+    for left in [".0123456789abcdef.tmp", ".json.0123456789abcdef.tmp"] {
+        fs::write(format!("{target}{left}"), "x").unwrap();
+    }
+    let other = bench.aside("copies/1.x.tmp");
+    fs::write(&other, "somebody's").unwrap();
+    let (first, first_manifest) = (fs::read(&target).unwrap(), fs::read(format!("{target}.json")).unwrap());
+
+    bench.with_scores("spool", &["b"]);
+    bench.did(&["backup", "--replace", &target]);
+    assert_eq!(stored_runs(Path::new(&target)), runs(&["a", "b"]));
+    let mut names: Vec<_> =
+        fs::read_dir(bench.aside("copies")).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort_unstable();
+    assert_eq!(names, ["1", "1.json", "1.x.tmp"]);
+    let (second, second_manifest) = (fs::read(&target).unwrap(), fs::read(format!("{target}.json")).unwrap());
+
+    // Broken off between the two files: whichever lies there can be restored, and can be replaced.
+    let mut between: Value = serde_json::from_slice(&first_manifest).unwrap();
+    between["next"] = serde_json::from_slice(&second_manifest).unwrap();
+    for (database, held) in [(&first, runs(&["a"])), (&second, runs(&["a", "b"]))] {
+        fs::write(&target, database).unwrap();
+        fs::write(format!("{target}.json"), between.to_string()).unwrap();
+        let there = Bench::new();
+        assert_eq!(there.did(&["restore", &target])["rows"], held.len());
+        assert_eq!(there.stored(), held);
+    }
+    let said = {
+        fs::write(&target, "neither").unwrap();
+        Bench::new().refused(1, &["restore", &target])
+    };
+    assert!(said.contains("is not what its manifest says"), "{said}");
+    bench.did(&["backup", "--replace", &target]);
+    let manifest: Value = serde_json::from_slice(&fs::read(format!("{target}.json")).unwrap()).unwrap();
+    assert!(manifest.get("next").is_none() && stored_runs(Path::new(&target)) == runs(&["a", "b"]));
+    assert!(bench.refused(1, &["backup", &target]).contains("is there already"));
+}
+
+#[test]
+fn a_backup_that_is_killed_while_it_replaces_leaves_one_that_can_be_restored() {
+    let bench = Bench::new();
+    let server = bench.server("spool");
+    post(&server, &["a"]);
+    let target = bench.aside("copy");
+    bench.did(&["backup", "--replace", &target]);
+    let started = std::time::Instant::now();
+    bench.did(&["backup", "--replace", &target]);
+    let whole = started.elapsed();
+    for part in 0..12_u32 {
+        post(&server, &[&format!("b{part}")]);
+        let mut killed = bench.spawn(&["backup", "--replace", &target]);
+        // At another moment each time: this wait is what the test is about.
+        std::thread::sleep(whole * part / 11);
+        killed.kill().unwrap();
+        killed.wait().unwrap();
+        let there = Bench::new();
+        let restored = there.did(&["restore", &target]);
+        assert!(restored["rows"].as_u64().unwrap() >= 1 && there.stored().contains("a"), "{part}: {restored}");
+    }
+    bench.did(&["backup", "--replace", &target]);
+    assert_eq!(stored_runs(Path::new(&target)).len(), 13);
 }

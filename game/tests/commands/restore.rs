@@ -1,12 +1,15 @@
 //! Restoring: what is there afterwards, what is kept, and what is not restored at all.
 
+use std::collections::HashSet;
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::Value;
 
 use crate::bench::{Bench, post, runs};
-use crate::common::stored_runs;
+use crate::common::{load, stored_runs, until};
 
 #[test]
 fn what_was_backed_up_is_restored_and_what_it_replaces_is_kept() {
@@ -59,6 +62,91 @@ fn segments_of_dead_processes_are_added_to_what_is_restored() {
     assert!(!bench.segments().is_empty());
     bench.did(&["restore", &backup, "--yes"]);
     assert_eq!(bench.stored(), runs(&["a", "late"]));
+}
+
+#[test]
+fn a_service_that_runs_goes_on_accepting_and_nothing_is_lost() {
+    let bench = Bench::new();
+    bench.with_scores("spool", &["a", "b"]);
+    let backup = bench.aside("b.db");
+    bench.did(&["backup", &backup]);
+    bench.with_scores("spool", &["gone"]);
+    let mut servers = [bench.server("spool"), bench.server("spool")];
+    until("an ingester", || servers.iter().any(|s| s.get("/readyz").is_ok_and(|a| a.json()["role"] == "active")));
+    let stop = Arc::new(AtomicBool::new(false));
+    let loads: Vec<_> = servers
+        .iter()
+        .map(|server| {
+            let stop = stop.clone();
+            load(server.address, 2, move |_| !stop.load(Ordering::SeqCst))
+        })
+        .collect();
+    let mut kept = HashSet::new();
+    for _ in 0..3 {
+        let said = bench.did(&["restore", &backup, "--yes", "--running"]);
+        assert_eq!(said["rows"], 2);
+        kept.extend(stored_runs(Path::new(said["kept"].as_str().unwrap())));
+    }
+    post(&servers[0], &["after-0"]);
+    post(&servers[1], &["after-1"]);
+    stop.store(true, Ordering::SeqCst);
+    let mut acknowledged = HashSet::new();
+    for load in loads {
+        acknowledged.extend(load.join().unwrap().0);
+    }
+    assert!(acknowledged.len() > 20, "{}", acknowledged.len());
+    for server in &mut servers {
+        assert_eq!(server.stop().code(), Some(0));
+    }
+    bench.did(&["backup", &bench.aside("end.db")]);
+    let stored = bench.stored();
+    assert!(stored.is_superset(&runs(&["a", "b", "after-0", "after-1"])) && !stored.contains("gone"), "{stored:?}");
+    assert!(kept.contains("gone"));
+    let lost: Vec<_> = acknowledged.iter().filter(|run| !stored.contains(*run) && !kept.contains(*run)).collect();
+    assert!(lost.is_empty(), "{lost:?}");
+    bench.nothing_is_left();
+}
+
+#[test]
+fn a_service_shows_what_was_restored_while_it_runs() {
+    let bench = Bench::new();
+    bench.with_scores("spool", &["a"]);
+    let backup = bench.aside("b.db");
+    bench.did(&["backup", &backup]);
+    let body = r#"{"player":"BEST","score":99,"runId":"best"}"#;
+    let mut first = bench.server("spool");
+    assert_eq!(first.post_score(body).unwrap().status, 201);
+    until("ingesting", || first.get("/readyz").is_ok_and(|answer| answer.json()["role"] == "active"));
+    assert_eq!(first.stop().code(), Some(0));
+    let server = bench.server("spool");
+    until("the best", || server.get("/leaderboard").is_ok_and(|answer| answer.json().to_string().contains("BEST")));
+    let said = bench.did(&["restore", &backup, "--yes", "--running"]);
+    assert_eq!(said["added"], 0);
+    until("the best to be gone", || {
+        server.get("/leaderboard").is_ok_and(|answer| !answer.json().to_string().contains("BEST"))
+    });
+    // It is not there any more, so it counts again.
+    assert_eq!(server.post_score(body).unwrap().status, 201);
+    until("the best again", || {
+        server.get("/leaderboard").is_ok_and(|answer| answer.json().to_string().contains("BEST"))
+    });
+}
+
+#[test]
+fn a_writer_that_hangs_is_not_waited_for_without_end() {
+    let bench = Bench::new();
+    let server = bench.server("spool");
+    post(&server, &["a"]);
+    let backup = bench.aside("b.db");
+    bench.did(&["backup", &backup]);
+    server.signal(rustix::process::Signal::STOP);
+    let said = bench.refused(1, &["restore", &backup, "--yes", "--running", "--timeout", "300ms"]);
+    assert!(said.contains("did not notice in time") && said.contains("paused"), "{said}");
+    server.signal(rustix::process::Signal::CONT);
+    bench.did(&["restore", &backup, "--yes", "--running"]);
+    post(&server, &["b"]);
+    bench.did(&["backup", &bench.aside("c.db")]);
+    assert_eq!(stored_runs(Path::new(&bench.aside("c.db"))), runs(&["a", "b"]));
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! The smallest service that dbird can deploy; the end-to-end tests deploy it. What it does is told by its environment:
 //! `PORT` (needed), `GREETING` (what `/` answers), `STORE` (a file that it locks before it is ready), `READY=never`,
-//! `DIE=start`, `DIE=soon`. As a command, `tiny exit N` prints something and ends with N.
+//! `DIE=start`, `DIE=soon`, `FAIL=N` (every Nth request but probes is answered with 500). As a command, `tiny exit N` prints something and ends with N.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "its output is what the tests read in the logs")]
 
 use std::{
@@ -11,7 +11,7 @@ use std::{
     process::exit,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread,
     time::Duration,
@@ -96,6 +96,14 @@ fn serve(stream: &TcpStream, ready: &AtomicBool) {
     }
 }
 
+/// Requests so far, to fail every Nth.
+static ASKED: AtomicU64 = AtomicU64::new(0);
+
+fn fails() -> bool {
+    let every: u64 = env::var("FAIL").ok().and_then(|n| n.parse().ok()).unwrap_or(0);
+    every > 0 && (ASKED.fetch_add(1, Ordering::SeqCst) + 1).is_multiple_of(every)
+}
+
 fn respond(mut stream: &TcpStream, path: &str, ready: &AtomicBool) -> std::io::Result<()> {
     let is_ready = ready.load(Ordering::SeqCst);
     let (status, body) = match path {
@@ -105,6 +113,10 @@ fn respond(mut stream: &TcpStream, path: &str, ready: &AtomicBool) -> std::io::R
             ("503 Service Unavailable", r#"{"status":"not_ready","waiting_for":"store"}"#.to_owned())
         }
         "/readyz" => ("503 Service Unavailable", r#"{"status":"not_ready"}"#.to_owned()),
+        _ if fails() => {
+            eprintln!("the flux capacitor is empty: {path}");
+            ("500 Internal Server Error", "failed".to_owned())
+        }
         _ => ("200 OK", env::var("GREETING").unwrap_or_else(|_| "hello".to_owned())),
     };
     write!(stream, "HTTP/1.1 {status}\r\ncontent-length: {}\r\n\r\n{body}", body.len())

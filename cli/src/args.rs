@@ -43,6 +43,7 @@ Examples:
     dbird deploy                         build, and deploy to this machine
     dbird deploy -e prod --from dev      the very image that runs in dev
     dbird plan --set env.GREETING=ho     what would that change?
+    dbird promote                        a rollout that waits goes on
     dbird rollback                       back to the previous release"
 )]
 pub(crate) struct Cli {
@@ -112,7 +113,14 @@ pub(crate) enum Command {
     Deploy(commands::deploy::Args),
     Status(commands::status::Args),
     History(commands::history::Args),
+    Promote(commands::promote::Args),
+    Abort(commands::abort::Args),
+    Pause(commands::pause::Args),
+    Resume(commands::resume::Args),
     Rollback(commands::rollback::Args),
+    Backup(commands::backup::Args),
+    Restore(commands::restore::Args),
+    Drill(commands::drill::Args),
     Run(commands::run::Args),
     Restart(commands::restart::Args),
     Wait(commands::wait::Args),

@@ -40,6 +40,8 @@ pub(crate) enum FailureKind {
     RolledBack,
     /// Another deploy holds the lease.
     Busy,
+    /// The release waits at a gate, and nobody drives it.
+    Parked,
     /// The user interrupted it.
     Interrupted,
 }
@@ -52,6 +54,7 @@ impl FailureKind {
             FailureKind::Usage => 2,
             FailureKind::RolledBack => 3,
             FailureKind::Busy => 5,
+            FailureKind::Parked => 6,
             FailureKind::Interrupted => 130,
         }
     }
@@ -63,6 +66,7 @@ impl FailureKind {
             FailureKind::Usage => "refused",
             FailureKind::RolledBack => "rolled-back",
             FailureKind::Busy => "busy",
+            FailureKind::Parked => "parked",
             FailureKind::Interrupted => "interrupted",
         }
     }
@@ -194,6 +198,7 @@ impl From<dbird_driver::Error> for Failure {
         let mut failure = match error {
             E::Provider(error) => Failure::from(*error),
             E::Held(_) => Failure::new(FailureKind::Busy, message),
+            E::Parked { .. } => Failure::new(FailureKind::Parked, message),
             E::Interrupted => Failure::new(FailureKind::Interrupted, message),
             other => match other.source() {
                 Some(source) => Failure::failed(message).because(source),

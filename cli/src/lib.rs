@@ -5,6 +5,7 @@
 
 mod args;
 mod commands;
+mod drill;
 mod failure;
 mod git;
 mod image;
@@ -14,6 +15,7 @@ mod project;
 mod scaffold;
 mod session;
 mod teller;
+mod typing;
 
 use std::{
     panic::{self, AssertUnwindSafe},

@@ -6,9 +6,9 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use dbird_core::{
     Documents, ImageRef, Observed, Plan, Provider, Reason, Release, ReleaseId, Spec, Target,
     planning::{self, Input},
-    rollout::Course,
+    rollout::{Course, Request},
 };
-use dbird_driver::{Ended, Interrupt, Operator, Order, Who};
+use dbird_driver::{Asked, Ended, Error, Interrupt, Operator, Order, Who};
 use dbird_local::LocalProvider;
 
 use crate::{
@@ -22,6 +22,7 @@ use crate::{
     },
     project::Project,
     teller::Teller,
+    typing::Typing,
 };
 
 /// After a failure, what is live is worth waiting for so long.
@@ -33,6 +34,7 @@ pub(crate) struct Session {
     pub(crate) target: Target,
     pub(crate) provider: Arc<LocalProvider>,
     pub(crate) operator: Operator,
+    pub(crate) typing: Typing,
     out: Output,
     project: Project,
 }
@@ -44,6 +46,8 @@ pub(crate) struct Planned {
     pub(crate) observed: Observed,
     /// What stands in the way, each a sentence.
     pub(crate) obstacles: Vec<String>,
+    /// At a gate, the command leaves.
+    pub(crate) no_wait: bool,
 }
 
 impl Session {
@@ -53,7 +57,7 @@ impl Session {
         let target = Target { service: spec.service.name.clone(), environment: spec.environment.clone() };
         let provider = Arc::new(LocalProvider::new(dbird_local::Config::new(project.folder.clone())));
         let store = dbird_driver::open_store(&spec.state_url, &project.folder, spec.cloud, &target)
-            .map_err(|e| Failure::usage(format!("the state at {} can't be used", spec.state_url)).because(&e))?;
+            .map_err(|e| Failure { kind: FailureKind::Usage, ..Failure::from(Error::Store(e)) })?;
         let who = Who {
             actor: git::actor(),
             host: git::host(),
@@ -61,7 +65,8 @@ impl Session {
             version: env!("CARGO_PKG_VERSION").to_owned(),
         };
         let out = cx.out.clone();
-        let teller = Teller::new(out.clone());
+        let typing = Typing::of(&cx.global, &spec.environment);
+        let teller = Teller::new(out.clone(), typing.clone());
         let mut operator = Operator::new(provider.clone(), store, target.clone(), who)
             .reporting_to(Arc::new(move |event: &dbird_driver::Event| teller.tell(event)));
         if let Some(interrupts) = interrupts {
@@ -72,7 +77,13 @@ impl Session {
                 interrupt.raise();
             });
         }
-        Ok(Session { spec: spec.clone(), target, provider, operator, out, project })
+        Ok(Session { spec: spec.clone(), target, provider, operator, typing, out, project })
+    }
+
+    /// Has somebody else listen, instead of the one who tells the terminal.
+    pub(crate) fn heard_by(mut self, listener: impl Fn(&dbird_driver::Event) + Send + Sync + 'static) -> Self {
+        self.operator = self.operator.reporting_to(Arc::new(listener));
+        self
     }
 
     /// What is live.
@@ -82,8 +93,16 @@ impl Session {
 
     /// Finishes or undoes what an interrupted command left; the driver tells what it finds.
     pub(crate) async fn recover(&self) -> Result<()> {
-        self.operator.recover().await?;
-        Ok(())
+        match self.operator.recover().await {
+            Ok(_) => Ok(()),
+            Err(e @ Error::AtGate { .. }) => Err(Failure::from(e).hint(self.typing.hint())),
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    /// How a release takes over here.
+    pub(crate) fn course(&self) -> Result<Course> {
+        Course::of(&self.spec, &self.provider.capabilities()).map_err(|e| Failure::usage(e.to_string()))
     }
 
     /// A plan for these documents.
@@ -98,9 +117,7 @@ impl Session {
         let preview = self.provider.preview(&self.target, &documents).await?;
         let course = match reason {
             Reason::Destroy => None,
-            _ => {
-                Some(Course::of(&self.spec, &self.provider.capabilities()).map_err(|e| Failure::usage(e.to_string()))?)
-            }
+            _ => Some(self.course()?),
         };
         let input = Input {
             documents: &documents,
@@ -113,7 +130,7 @@ impl Session {
             delete_data,
         };
         let plan = planning::plan(&input).map_err(|e| Failure::usage("no plan can be made").because(&e))?;
-        Ok(Planned { plan, documents, observed, obstacles: preview.obstacles })
+        Ok(Planned { plan, documents, observed, obstacles: preview.obstacles, no_wait: false })
     }
 
     /// Carries a plan out, and says how it ended.
@@ -125,13 +142,49 @@ impl Session {
         }
         let git_revision = git::revision(&self.project.folder);
         let doors = planned.observed.endpoints;
-        let order = Order { plan: planned.plan, documents: planned.documents, git_revision };
-        let mut ended = self.operator.carry_out(order).await?;
+        let order = Order { plan: planned.plan, documents: planned.documents, git_revision, no_wait: planned.no_wait };
+        let mut ended = match self.operator.carry_out(order).await {
+            Err(Error::Parked { release, weight }) => return self.parked(release, weight).await,
+            other => other?,
+        };
         // A release that never came to traffic has no endpoints; what serves still has those that it had.
         if ended.endpoints.is_empty() && ended.live.is_some() {
             ended.endpoints = doors;
         }
         self.ended(ended).await
+    }
+
+    /// Asks for something of a rollout that is under way: whoever drives it does it, or this command where nobody does.
+    pub(crate) async fn ask(&self, request: Request, no_wait: bool) -> Result<Done> {
+        match self.operator.ask(request.clone(), no_wait).await {
+            Ok(Asked::Taken { release, by }) => {
+                let ((request, _), by) = (told(&request), by.to_string());
+                self.out.event(Event::Taken { release: release.to_string(), request, by, pending: false });
+                Ok(Done::success())
+            }
+            Ok(Asked::Noted { release, by }) => {
+                let ((request, _), by) = (told(&request), by.to_string());
+                self.out.event(Event::Taken { release: release.to_string(), request, by, pending: true });
+                Ok(Done::success())
+            }
+            Ok(Asked::Ended(ended)) => {
+                let mut ended = *ended;
+                if ended.endpoints.is_empty() && ended.live.is_some() {
+                    ended.endpoints = self.observe().await.map(|o| o.endpoints).unwrap_or_default();
+                }
+                self.ended(ended).await
+            }
+            Err(Error::Parked { release, weight }) => self.parked(release, weight).await,
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    /// Says that a release is left at a gate.
+    pub(crate) async fn parked(&self, release: ReleaseId, weight: u8) -> Result<Done> {
+        self.out.event(Event::Parked { release: release.to_string(), weight, choices: self.typing.choices(false) });
+        let observed = tokio::time::timeout(LIVE_WAIT, self.provider.observe(&self.target)).await;
+        let live = observed.ok().and_then(std::result::Result::ok).map(|o| live(&o));
+        Ok(Done { exit_code: 6, outcome: "parked", live })
     }
 
     /// Adds to a failure what is live all the same, if that can be found out quickly.
@@ -165,7 +218,7 @@ impl Session {
         };
         let message = match (kind, interrupted) {
             (FailureKind::Interrupted, _) | (_, true) => format!("{id} was interrupted: {why}"),
-            (FailureKind::RolledBack, _) => format!("{id} failed and was rolled back: {why}"),
+            (FailureKind::RolledBack, _) => format!("{id} was rolled back: {why}"),
             _ => format!("{id} failed: {why}"),
         };
         let mut failure = Failure::new(kind, message).live(live);
@@ -204,6 +257,18 @@ impl Session {
                 .hint("`dbird deploy` makes a new release from the configuration")
         })
     }
+}
+
+/// A request in a word, and why it was made.
+pub(crate) fn told(request: &Request) -> (String, String) {
+    let (word, why) = match request {
+        Request::Promote => ("promote", ""),
+        Request::Abort { why } => ("abort", why.as_str()),
+        Request::Pause => ("pause", ""),
+        Request::Resume => ("resume", ""),
+        Request::Interrupt => ("interrupt", ""),
+    };
+    (word.to_owned(), why.to_owned())
 }
 
 /// What an observation says of what serves.

@@ -9,11 +9,19 @@ use std::{
 use dbird_core::{StepId, Weights, spec::HookWhen};
 use dbird_driver::Event as Told;
 
-use crate::output::{Event, Output, events::StepState};
+use crate::{
+    output::{
+        Event, Output,
+        events::{LookView, SideView, StepState},
+    },
+    session,
+    typing::Typing,
+};
 
 /// Listens to the driver.
 pub(crate) struct Teller {
     out: Output,
+    typing: Typing,
     said: Mutex<Said>,
 }
 
@@ -24,11 +32,13 @@ struct Said {
     hooks: BTreeMap<usize, Vec<String>>,
     /// A hook runs: what a task writes now is its.
     in_hook: bool,
+    /// A plan is carried out: what a task writes now is on its way, too.
+    in_plan: bool,
 }
 
 impl Teller {
-    pub(crate) fn new(out: Output) -> Self {
-        Teller { out, said: Mutex::default() }
+    pub(crate) fn new(out: Output, typing: Typing) -> Self {
+        Teller { out, typing, said: Mutex::default() }
     }
 
     /// Says it.
@@ -41,6 +51,8 @@ impl Teller {
                 said.in_hook = true;
             }
             Told::HookFinished { .. } | Told::HookFailed { .. } => self.said().in_hook = false,
+            Told::Started { .. } => self.said().in_plan = true,
+            Told::Finished { .. } => self.said().in_plan = false,
             _ => {}
         }
         if let Some(event) = self.translate(told) {
@@ -63,13 +75,25 @@ impl Teller {
             Told::Happened { step, text, .. } => Event::Happened { step: step.to_string(), text: text.clone() },
             Told::Shifting { weights, .. } => Event::Traffic { reached: false, weights: shares(weights) },
             Told::Shifted { weights, .. } => Event::Traffic { reached: true, weights: shares(weights) },
+            Told::Looked { .. } => Event::Look(look(told)?),
+            Told::PersonNeeded { release, waiting_for, resumes, undone_in_ms } => Event::PersonNeeded {
+                release: release.to_string(),
+                waiting_for: waiting_for.clone(),
+                choices: self.typing.choices(*resumes),
+                undone_in_ms: *undone_in_ms,
+            },
+            Told::Requested { by, request } => {
+                let (request, why) = session::told(request);
+                Event::Requested { by: by.clone(), request, why }
+            }
+            Told::Copied { place, took_ms } => Event::Copied { place: place.clone(), took_ms: *took_ms },
             Told::RollingBack { why, .. } => Event::RollingBack { why: why.clone() },
             Told::HookStarted { when, index, .. } => self.hook(*when, *index, StepState::Started, String::new()),
             Told::HookFinished { when, index, .. } => self.hook(*when, *index, StepState::Done, String::new()),
             Told::HookFailed { when, index, why, .. } => self.hook(*when, *index, StepState::Failed, why.clone()),
             Told::TaskOutput { task, stderr, text, .. } => Event::Output {
                 task: task.clone(),
-                hook: self.said().in_hook,
+                hook: self.on_the_way(),
                 stream: if *stderr { "stderr" } else { "stdout" }.to_owned(),
                 text: text.clone(),
             },
@@ -89,8 +113,42 @@ impl Teller {
         Event::Hook { when, command, state, detail }
     }
 
+    fn on_the_way(&self) -> bool {
+        let said = self.said();
+        said.in_hook || said.in_plan
+    }
+
     fn said(&self) -> MutexGuard<'_, Said> {
         self.said.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A look, as commands show it; none of anything else.
+pub(crate) fn look(told: &Told) -> Option<LookView> {
+    let Told::Looked { look, window_ms, weights, candidate, current, probes, verdict, check, text } = told else {
+        return None;
+    };
+    Some(LookView {
+        look: *look,
+        window_ms: *window_ms,
+        weights: shares(weights),
+        candidate: candidate.as_ref().map(side),
+        current: current.as_ref().map(side),
+        probes: *probes,
+        verdict: verdict.clone(),
+        check: check.map(|c| c.name().to_owned()),
+        text: text.clone(),
+    })
+}
+
+fn side(side: &dbird_driver::SideView) -> SideView {
+    let dbird_driver::SideView { release, requests, errors, error_rate, p99_ms } = side;
+    SideView {
+        release: release.to_string(),
+        requests: *requests,
+        errors: *errors,
+        error_rate: *error_rate,
+        p99_ms: *p99_ms,
     }
 }
 

@@ -536,7 +536,8 @@ fn hooks_and_shares_of_traffic_are_shown() {
     project.ok(&["deploy", "--set", "env.GREETING=x"]);
     assert_eq!(project.get("/").unwrap().1, "x");
 
-    let canary = ["--set", "rollout.strategy=canary", "--set", "rollout.weight=30", "--set", "rollout.pause=1s"];
+    let canary = ["rollout.strategy=canary", "rollout.weight=30", "rollout.pause=1s", "analysis.count=0"];
+    let canary: Vec<&str> = canary.iter().flat_map(|set| ["--set", set]).collect();
     let shared = project.ok(&[&["deploy", "--set", "env.GREETING=y"], &canary[..]].concat());
     assert!(shared.stdout.contains("30 %") && shared.stderr.contains("traffic: r3 70 %, r4 30 %"), "{shared}");
     assert_eq!(project.get("/").unwrap().1, "y");

@@ -75,6 +75,40 @@ fn a_terminal_is_asked_and_a_pipe_is_not() {
 }
 
 #[test]
+fn a_rollout_is_drawn_live_and_told_in_lines_at_its_end() {
+    let project = Sealed::project();
+    project.ok(&["deploy"]);
+    let canary = [
+        "deploy",
+        "--set",
+        "rollout.strategy=canary",
+        "--set",
+        "rollout.weight=20",
+        "--set",
+        "rollout.pause=3s",
+        "--set",
+        "analysis={ interval = \"1s\", count = 3, min_samples = 20, probe = \"/\" }",
+    ];
+    for (columns, greeting) in [("120", "env.GREETING=one"), ("44", "env.GREETING=two")] {
+        let arguments = [&canary[..], &["--set", greeting]].concat();
+        let (code, said) = on_a_terminal(&project, &arguments, &[("COLUMNS", columns)], &[]);
+        assert_eq!(code, 0, "{said}");
+        let drawn = |text: &str| said.split(['\r', '\n']).any(|line| line.contains(text));
+        assert!(drawn("req  failed") && drawn("p99"), "both sides are drawn: {said:?}");
+        assert_eq!(
+            said.contains("failed ▁") || said.contains("▁ "),
+            columns == "120",
+            "bars where there is room: {said:?}"
+        );
+        assert!(said.contains(" left"), "the time at this weight is known: {said:?}");
+        // Every look was drawn; the last one is told in a line that stays.
+        assert_eq!(said.matches("  0 requests | ").count(), 1, "{said:?}");
+        let (_, after) = said.rsplit_once("req  failed").unwrap();
+        assert!(after.contains("\u{1b}[2K") && after.contains("serves at"), "the drawing is taken away: {after:?}");
+    }
+}
+
+#[test]
 fn colours_and_spinners_can_be_refused() {
     let project = Sealed::project();
     for (variables, arguments) in [

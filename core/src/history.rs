@@ -32,6 +32,12 @@ pub enum NoTarget {
         /// How it ended.
         outcome: Outcome,
     },
+    /// It has faults on purpose.
+    #[error("{id} can't be rolled back to: it was a drill, with faults on purpose")]
+    Drill {
+        /// What was asked for.
+        id: ReleaseId,
+    },
     /// It serves already.
     #[error("{id} is what serves now")]
     Live {
@@ -53,6 +59,7 @@ pub fn rollback_target(
         let release = find(id).ok_or_else(|| NoTarget::Unknown { id, known: served(history, live) })?;
         return match release.outcome {
             _ if live == Some(id) => Err(NoTarget::Live { id }),
+            _ if release.reason == Reason::Drill => Err(NoTarget::Drill { id }),
             Outcome::Succeeded => Ok(release),
             outcome => Err(NoTarget::NotSucceeded { id, outcome }),
         };
@@ -67,13 +74,17 @@ pub fn rollback_target(
         }
         from = *to;
     }
-    let earlier =
-        history.iter().filter(|r| r.id < from && r.outcome == Outcome::Succeeded && Some(&r.digest) != digest);
+    let earlier = history.iter().filter(|r| r.id < from && can_serve(r) && Some(&r.digest) != digest);
     earlier.max_by_key(|r| r.id).ok_or(NoTarget::NoEarlier { live })
 }
 
+/// It served before, and not with faults on purpose.
+fn can_serve(release: &Release) -> bool {
+    release.outcome == Outcome::Succeeded && release.reason != Reason::Drill
+}
+
 fn served(history: &[Release], live: Option<ReleaseId>) -> Vec<ReleaseId> {
-    let mut ids: Vec<_> = history.iter().filter(|r| r.outcome == Outcome::Succeeded).map(|r| r.id).collect();
+    let mut ids: Vec<_> = history.iter().filter(|r| can_serve(r)).map(|r| r.id).collect();
     ids.retain(|id| Some(*id) != live);
     ids.sort_unstable_by(|a, b| b.cmp(a));
     ids

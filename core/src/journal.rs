@@ -1,15 +1,17 @@
 //! What whoever carries out a plan writes down: each intent before it acts, each outcome after. From this alone, and from
 //! what a provider then says, somebody else can finish or undo it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::rollout::Request;
+use crate::snapshot::Snapshot;
 use crate::{Digest, Documents, Handle, Outcome, Outputs, Plan, ReleaseId, Steer, Step, StepId, StepKind};
 
-/// The version of an entry's format.
-pub const JOURNAL_FORMAT: u32 = 1;
+/// The version of an entry's format. 2: gates that are left, requests, copies of the data, and courses that know of them.
+pub const JOURNAL_FORMAT: u32 = 2;
 
 /// One entry of the journal.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -55,6 +57,25 @@ pub enum What {
         why: String,
         /// The failing task's last log lines.
         logs: Vec<String>,
+    },
+    /// Traffic stays at a gate, and whoever brought it there has left: somebody else goes on when a person says so.
+    Parked {
+        /// The weight's place in the course.
+        step: usize,
+    },
+    /// What somebody asked for was taken up.
+    Requested {
+        /// The request's number.
+        number: u64,
+        /// Who asked.
+        by: String,
+        /// For what.
+        request: Request,
+    },
+    /// A copy of the data was taken.
+    Copied {
+        /// The copy.
+        snapshot: Snapshot,
     },
     /// A step is done.
     Done {
@@ -115,6 +136,12 @@ pub struct Unfinished {
     pub outputs: Outputs,
     /// Why it was being undone, and the failing task's last lines, once that was decided.
     pub undoing: Option<(String, Vec<String>)>,
+    /// The gate that it was left at, if nobody has gone on since.
+    pub parked: Option<usize>,
+    /// The numbers of the requests that were taken up.
+    pub requests_taken: BTreeSet<u64>,
+    /// The copy of the data that was taken for it.
+    pub snapshot: Option<Snapshot>,
 }
 
 impl Unfinished {
@@ -131,10 +158,19 @@ impl Unfinished {
                         done: Vec::new(),
                         outputs: Outputs::default(),
                         undoing: None,
+                        parked: None,
+                        requests_taken: BTreeSet::new(),
+                        snapshot: None,
                     });
                 }
                 (What::End { .. }, _) => found = None,
-                (_, None) | (What::TakenOver { .. }, _) => {}
+                (_, None) => {}
+                (What::TakenOver { .. }, Some(found)) => found.parked = None,
+                (What::Parked { step }, Some(found)) => found.parked = Some(*step),
+                (What::Requested { number, .. }, Some(found)) => {
+                    found.requests_taken.insert(*number);
+                }
+                (What::Copied { snapshot }, Some(found)) => found.snapshot = Some(snapshot.clone()),
                 (What::Intent { step, .. }, Some(found)) => {
                     if !found.intended.contains(step) {
                         found.intended.push(step.clone());
@@ -154,6 +190,12 @@ impl Unfinished {
             }
         }
         found
+    }
+
+    /// Its share of the traffic at the gate that it was left at, if nobody has gone on since.
+    pub fn parked_at(&self) -> Option<u8> {
+        let step = self.parked?;
+        Some(self.begun.plan.course.as_ref().and_then(|c| c.weights.get(step)).map_or(0, |w| w.weight))
     }
 
     /// True once this step is done.

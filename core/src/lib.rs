@@ -5,6 +5,7 @@
 //! holds that. Data flows forward: environment files -> [`Spec`] -> [`Documents`] -> [`Plan`] -> applied steps ->
 //! [`Release`].
 
+pub mod analysis;
 pub mod document;
 pub mod environment;
 pub mod history;
@@ -19,6 +20,7 @@ pub mod recovery;
 pub mod release;
 pub mod rollout;
 pub mod schema;
+pub mod snapshot;
 pub mod spec;
 
 pub use document::{Document, Documents, ImageRef, Outputs, StepKind};
@@ -27,7 +29,7 @@ pub use observed::{LiveRelease, Observed, Preview, TaskState, TaskStatus};
 pub use plan::{Action, Change, Plan, Reason, Risk, Scope, Step};
 pub use provider::{
     Capabilities, Command, Cursor, Handle, LogLine, LogPage, LogQuery, Phase, Progress, Provider, ProviderError,
-    Samples, Steer, Target, Weights, Window, Work,
+    Samples, Start, Steer, Target, Weights, Window, Work,
 };
 pub use release::{Outcome, Release};
 pub use spec::Spec;

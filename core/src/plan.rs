@@ -7,8 +7,8 @@ use serde_json::Value;
 
 use crate::{Cloud, Digest, ImageRef, ReleaseId, StepId, StepKind, rollout::Course};
 
-/// The version of the plan file's format.
-pub const PLAN_FORMAT: u32 = 1;
+/// The version of the plan file's format. 2: courses with looks, batches and copies of the data.
+pub const PLAN_FORMAT: u32 = 2;
 
 /// Why a plan was made.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -25,6 +25,8 @@ pub enum Reason {
     Restart,
     /// `destroy`: take everything away but the data.
     Destroy,
+    /// `drill`: a candidate with faults on purpose, which has to be undone.
+    Drill,
 }
 
 /// What is to be done, exactly. Serialised by `plan --out`.

@@ -4,6 +4,7 @@
 use std::{collections::BTreeMap, fmt};
 
 use async_trait::async_trait;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -101,6 +102,25 @@ pub struct Work {
     pub document: Digest,
     /// The document with its references filled; `null` for [`Action::Delete`].
     pub body: Value,
+    /// How much of a service's candidate is started before it gets traffic.
+    #[serde(default)]
+    pub start: Start,
+}
+
+/// How much of a candidate is started before it gets traffic.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "start", rename_all = "kebab-case")]
+pub enum Start {
+    /// All its copies.
+    #[default]
+    All,
+    /// So many of its copies: the first batch of a rolling release.
+    Copies {
+        /// At least 1.
+        count: u32,
+    },
+    /// None: it is prepared, and started by the shift once the previous release has stopped.
+    Nothing,
 }
 
 /// A step under way. Journalled before its first poll.
@@ -213,10 +233,15 @@ impl Weights {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "do", rename_all = "kebab-case")]
 pub enum Steer {
-    /// Move traffic to these weights. For a writer that takes its store alone, all of it at once: the swap.
+    /// Move traffic to these weights. For a writer that takes its store alone, all of it at once: the swap. Where nothing of
+    /// the candidate was started, the previous release is stopped first.
     Shift {
         /// The weights to reach.
         weights: Weights,
+        /// How many copies of each release are to run then; empty: as many as run now. More are started and ready
+        /// before traffic moves, fewer are drained and stopped after it.
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        copies: BTreeMap<ReleaseId, u32>,
     },
     /// Pass a gate.
     Continue {
@@ -239,6 +264,13 @@ pub struct Window {
     pub length_ms: u64,
 }
 
+impl Steer {
+    /// Moves traffic to these weights, with as many copies as run now.
+    pub fn shift(weights: Weights) -> Self {
+        Steer::Shift { weights, copies: BTreeMap::new() }
+    }
+}
+
 /// What one release's traffic was like.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Samples {
@@ -250,6 +282,32 @@ pub struct Samples {
     pub errors: u64,
     /// Requests by latency: upper bound in milliseconds (`u64::MAX` for the rest) -> count, not cumulative.
     pub latency_ms: BTreeMap<u64, u64>,
+    /// Which requests failed, most first and others last; at most 32.
+    #[serde(default)]
+    pub failing: Vec<Failing>,
+    /// The time that was really covered; 0 where the provider can't tell.
+    #[serde(default)]
+    pub window_ms: u64,
+}
+
+impl Samples {
+    /// No requests of a release.
+    pub fn none(release: ReleaseId) -> Self {
+        Samples { release, requests: 0, errors: 0, latency_ms: BTreeMap::new(), failing: Vec::new(), window_ms: 0 }
+    }
+}
+
+/// Requests of one kind that failed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failing {
+    /// Method and path without its query, as `POST /score`, or a route's pattern; `(others)` for what has no row of its own.
+    pub request: String,
+    /// The status; 0 where there was no answer to its end, or where others had several.
+    pub status: u16,
+    /// How many.
+    pub count: u64,
+    /// How long the slowest took; 0 where that is not known.
+    pub slowest_ms: u64,
 }
 
 /// A command for a one-off task.

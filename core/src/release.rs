@@ -4,10 +4,10 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Cloud, Digest, Documents, ImageRef, Reason, ReleaseId};
+use crate::{Change, Cloud, Digest, Documents, ImageRef, Reason, ReleaseId, analysis::Side, snapshot::Snapshot};
 
-/// The version of the record's format.
-pub const RELEASE_FORMAT: u32 = 1;
+/// The version of the record's format. 2: what changed, the last look, the copy of the data, and drills.
+pub const RELEASE_FORMAT: u32 = 2;
 
 /// One release, as it ended.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -46,6 +46,48 @@ pub struct Release {
     pub took_ms: u64,
     /// How long each step took, in order.
     pub step_ms: Vec<(crate::StepId, u64)>,
+    /// What it changed of what was live before, as its plan said; at most [`CHANGES_MAX`].
+    #[serde(default)]
+    pub changes: Vec<Change>,
+    /// What the last look at it said of both sides; none where it was not judged.
+    #[serde(default)]
+    pub looked: Option<LastLook>,
+    /// The copy of the data that was taken before it; none where none was taken.
+    #[serde(default)]
+    pub snapshot: Option<Snapshot>,
+}
+
+/// More changes than this are not kept in a record; the documents are.
+pub const CHANGES_MAX: usize = 50;
+
+/// Both sides' requests since the last weight was reached, as the last look found them.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct LastLook {
+    /// Looks in the whole rollout.
+    pub looks: u32,
+    /// The candidate's share of the traffic then.
+    pub weight: u8,
+    /// The candidate's requests.
+    pub candidate: Numbers,
+    /// Those of the release that served beside it.
+    pub current: Option<Numbers>,
+}
+
+/// What requests were like.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Numbers {
+    /// How many.
+    pub requests: u64,
+    /// The share that failed, 0 to 1.
+    pub error_rate: f64,
+    /// The 99th percentile of the latency in milliseconds; none without latencies.
+    pub p99_ms: Option<f64>,
+}
+
+impl From<&Side> for Numbers {
+    fn from(side: &Side) -> Self {
+        Numbers { requests: side.requests, error_rate: side.error_rate(), p99_ms: side.p99_ms() }
+    }
 }
 
 /// How a release ended.

@@ -39,6 +39,9 @@ pub struct Spec {
     pub alerts: Alerts,
     /// Game days.
     pub drills_allowed: bool,
+    /// Program and arguments that print the identity of every stored score that begins with `{prefix}`; empty where there is
+    /// no such command.
+    pub drill_stored: Vec<String>,
     /// Where journal, lease and history are kept: `file:.dbird/state`, `s3://bucket/prefix`, `az://account/container/prefix`.
     pub state_url: String,
     /// Settings for this machine.
@@ -143,6 +146,10 @@ pub struct Storage {
     pub snapshot: Snapshot,
     /// How many are kept.
     pub snapshots_kept: u32,
+    /// Program and arguments that copy the data to `{file}`; empty where there is no such command.
+    pub backup: Vec<String>,
+    /// Program and arguments that bring the data back from `{file}`; empty where there is no such command.
+    pub restore: Vec<String>,
 }
 
 /// What is kept.
@@ -228,6 +235,8 @@ pub struct Rollout {
     pub bake_ms: u64,
     /// A rollout that takes longer has failed.
     pub deadline_ms: u64,
+    /// Nothing new about a candidate for this long is a failure.
+    pub progress_deadline_ms: u64,
     /// How long an inconclusive pause may last without a person.
     pub pause_limit_ms: u64,
     /// Releases that can be rolled back to.
@@ -307,8 +316,11 @@ pub enum Controller {
 pub struct Hook {
     /// When.
     pub when: HookWhen,
-    /// Program and arguments, run as a one-off task of the release's image.
+    /// Program and arguments, run as a one-off task of the release's image; empty where an address is told.
     pub run: Vec<String>,
+    /// An address that is told by POST; none where a program runs.
+    #[serde(default)]
+    pub url: Option<String>,
     /// It has failed after this long.
     pub timeout_ms: u64,
 }
@@ -330,7 +342,7 @@ pub enum HookWhen {
 }
 
 /// How a release is judged.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Analysis {
     /// Between looks.
     pub interval_ms: u64,
@@ -350,6 +362,18 @@ pub struct Analysis {
     pub p99_ms_max: u64,
     /// Where the numbers come from.
     pub source: AnalysisSource,
+    /// Good looks in a row that are needed to leave a weight.
+    pub success_limit: u32,
+    /// Looks in a row whose source could not be read, after which there is nothing to judge by.
+    pub error_limit: u32,
+    /// The path of requests that dbird makes itself where there are too few; none: it makes none.
+    pub probe: Option<String>,
+    /// The Prometheus server that is asked, where that is the source.
+    pub prometheus: Option<String>,
+    /// Which series of it belong to a release: a PromQL selector, with `{release}` for `r4`.
+    pub selector: String,
+    /// The path of the service's own metrics page, where that is the source.
+    pub metrics: String,
 }
 
 /// What is done without enough requests.

@@ -22,6 +22,7 @@ fn course() -> Course {
         deadline_ms: 60_000,
         pause_limit_ms: 60_000,
         hooks: Vec::new(),
+        ..Course::default()
     }
 }
 
@@ -279,10 +280,10 @@ fn a_plan_file_is_read_back_and_only_by_who_understands_it() {
     let mut value: Value = serde_json::from_str(&text).unwrap();
     value["rollout"] = json!("another");
     assert_ne!(Plan::read(value.to_string().as_bytes()).unwrap().digest(), plan.digest());
-    value["format"] = json!(2);
+    value["format"] = json!(3);
     value["steps"] = json!("in another shape");
     let newer = Plan::read(value.to_string().as_bytes()).unwrap_err();
-    assert!(matches!(newer, PlanFileError::NewerFormat { found: 2 }), "{newer}");
+    assert!(matches!(newer, PlanFileError::NewerFormat { found: 3 }), "{newer}");
     for wrong in ["", "{}", "[]", "{\"format\":1}", "\u{0}", "format = 1"] {
         assert!(matches!(Plan::read(wrong.as_bytes()), Err(PlanFileError::NotAPlan(_))), "{wrong}");
     }

@@ -34,6 +34,9 @@ fn history(releases: &[(u64, Outcome, &str, Option<u64>)]) -> Vec<Release> {
         started_unix_ms: 0,
         took_ms: 0,
         step_ms: Vec::new(),
+        changes: Vec::new(),
+        looked: None,
+        snapshot: None,
     };
     releases.iter().map(release).collect()
 }
@@ -122,6 +125,13 @@ fn a_number_must_name_one_that_served() {
     assert_eq!(to(4), Err("r4 can't be rolled back to: it took the service away".into()));
     assert_eq!(to(5), Err("r5 is what serves now".into()));
     assert_eq!(to(9), Err("there is no release r9 here; these can be rolled back to: r3, r1".into()));
+    let drill: Vec<_> = history.iter().map(|r| Release { reason: Reason::Drill, ..r.clone() }).collect();
+    let to = |to| rollback_target(&drill, Some(ReleaseId(5)), to).map(|r| r.id.0).map_err(|e| e.to_string());
+    assert_eq!(
+        to(Some(ReleaseId(1))),
+        Err("r1 can't be rolled back to: it was a drill, with faults on purpose".into())
+    );
+    assert_eq!(to(None), Err("no earlier release succeeded with anything else than what serves now (r5)".into()));
     // After a destroy any that served can be brought back.
     assert_eq!(rollback_target(&history, None, Some(ReleaseId(5))).map(|r| r.id.0), Ok(5));
 }

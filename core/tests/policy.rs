@@ -130,6 +130,10 @@ fn cases() {
         ("[rollout]\nstrategy = \"linear\"\nevery = \"30s\"".into(), "dev", Aws, &["DB011 3:9"]),
         ("[rollout]\nstrategy = \"canary\"\nsteps = [{ weight = 5, pause = \"10s\" }, { weight = 100 }]".into(), "dev", Aws, &["DB011 3:32"]),
         ("[rollout]\nstrategy = \"canary\"\nsteps = [{ weight = 5, gate = true }, { weight = 100 }]".into(), "dev", Aws, &["DB011 3:31"]),
+        ("[rollout]\nstrategy = \"canary\"\npause = \"0s\"".into(), "dev", Aws, none),
+        ("[rollout]\nstrategy = \"canary\"\npause = \"0s\"\n[analysis]\ncount = 0".into(), "dev", Aws, &["DB011 3:9"]),
+        (format!("{SQLITE}snapshot = \"before-release\""), "dev", Local, &["DB017 4:12"]),
+        (format!("{SQLITE}snapshot = \"none\""), "dev", Local, none),
         (
             "[rollout]\nstrategy = \"canary\"\nsteps = [{ weight = 5, gate = true }, { weight = 50, pause = \"1m\" }, { weight = 100 }]".into(),
             "dev", Aws, &["DB011 3:9"],

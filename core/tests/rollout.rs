@@ -4,7 +4,7 @@
 
 use dbird_core::{
     Phase, Progress, ReleaseId, Steer, Weights,
-    rollout::{Course, Decision, Engine, Event, Request},
+    rollout::{Course, Decision, Engine, Event, Request, Waiting},
     spec::{Hook, HookWhen, WeightStep},
 };
 
@@ -12,7 +12,7 @@ const OLD: ReleaseId = ReleaseId(1);
 const NEW: ReleaseId = ReleaseId(2);
 
 fn course(weights: &[(u8, u64, bool)], hooks: &[HookWhen]) -> Course {
-    let hook = |when: &HookWhen| Hook { when: *when, run: vec!["true".into()], timeout_ms: 1_000 };
+    let hook = |when: &HookWhen| Hook { when: *when, run: vec!["true".into()], url: None, timeout_ms: 1_000 };
     Course {
         strategy: "canary".into(),
         swap: false,
@@ -24,6 +24,7 @@ fn course(weights: &[(u8, u64, bool)], hooks: &[HookWhen]) -> Course {
         deadline_ms: 10_000,
         pause_limit_ms: 3_000,
         hooks: hooks.iter().map(hook).collect(),
+        ..Course::default()
     }
 }
 
@@ -75,12 +76,13 @@ fn event(text: &str) -> Event {
 /// `shift 10`, `finish`, `undo`, `hook 0`, `wait`, `wait until 1500 for ...`, `done rolled-back: it died`.
 fn text(decision: &Decision) -> String {
     match decision {
-        Decision::Steer(Steer::Shift { weights }) => format!("shift {}", weights.of(NEW)),
+        Decision::Steer(Steer::Shift { weights, .. }) => format!("shift {}", weights.of(NEW)),
         Decision::Steer(Steer::Finish) => "finish".into(),
         Decision::Steer(Steer::Stop { roll_back: true }) => "undo".into(),
         Decision::Steer(other) => format!("{other:?}"),
         Decision::RunHook { index } => format!("hook {index}"),
-        Decision::Wait { until_ms, waiting_for } if !waiting_for.is_empty() => {
+        Decision::Look { window_ms } => format!("look {window_ms}"),
+        Decision::Wait { until_ms, waiting_for } if *waiting_for != Waiting::Provider => {
             format!("wait until {} for {waiting_for}", until_ms.unwrap())
         }
         Decision::Wait { .. } => "wait".into(),

@@ -12,7 +12,7 @@ use dbird_core::{
 };
 
 fn capabilities() -> Capabilities {
-    let names = ["all-at-once", "blue-green", "canary", "linear"];
+    let names = ["all-at-once", "blue-green", "canary", "linear", "recreate", "rolling"];
     Capabilities {
         cloud: Cloud::Local,
         strategies: names.iter().map(|n| ((*n).to_owned(), Driver::Dbird)).collect(),
@@ -53,27 +53,32 @@ fn every_strategy_becomes_a_course() {
             "blue-green: all traffic moves once the new release is ready; the previous release is kept for 5m after that",
         ),
         ("strategy = \"all-at-once\"\nbake = \"0s\"\n".to_owned(), "100", "all-at-once: all traffic moves once the new release is ready"),
-        ("strategy = \"rolling\"\nbake = \"0s\"\n".to_owned(), "100", "blue-green of all copies at once (how rolling is carried out here)"),
-        ("strategy = \"recreate\"\nbake = \"0s\"\n".to_owned(), "100", "blue-green (how recreate is carried out for a store that releases may share)"),
+        ("strategy = \"rolling\"\nbake = \"0s\"\n".to_owned(), "100", "rolling: the new copy is ready before the old one stops"),
+        ("strategy = \"recreate\"\nbake = \"0s\"\n".to_owned(), "100", "recreate: the previous release stops, then this one starts; requests are held meanwhile, and told to come back when that takes long"),
         (
             "strategy = \"canary\"\nbake = \"0s\"\nweight = 10\npause = \"5m\"\n".to_owned(),
             "10 100",
-            "canary: 10 % for 5m, 100 % (by time; metrics are not judged)",
+            "canary: 10 % for 5m, 100 %",
         ),
         (
             "strategy = \"canary\"\nbake = \"0s\"\npause_limit = \"1h\"\nsteps = [{ weight = 5, pause = \"1m\" }, { weight = 25, gate = true }, { weight = 100 }]\n".to_owned(),
             "5 25 100",
-            "canary: 5 % for 1m, 25 % until somebody goes on, 100 % (by time; metrics are not judged); undone when nobody goes on within 1h at a gate",
+            "canary: 5 % for 1m, 25 % until somebody goes on, 100 %; undone when nobody goes on within 1h at a gate",
         ),
         (
             "strategy = \"linear\"\nbake = \"0s\"\npercent = 30\nevery = \"1m\"\n".to_owned(),
             "30 60 90 100",
-            "linear: 30 % for 1m, 60 % for 1m, 90 % for 1m, 100 % (by time; metrics are not judged)",
+            "linear: 30 % for 1m, 60 % for 1m, 90 % for 1m, 100 %",
         ),
         (
             "strategy = \"linear\"\nbake = \"0s\"\npercent = 10\nevery = \"1m\"\n".to_owned(),
             "10 20 30 40 50 60 70 80 90 100",
-            "linear: 10 % for 1m, 20 % for 1m, ... 100 % (by time; metrics are not judged)",
+            "linear: 10 % for 1m, 20 % for 1m, ... 100 %",
+        ),
+        (
+            "strategy = \"rolling\"\nbake = \"0s\"\nbatch_percent = 30\n[scale]\nmin = 5\nmax = 5\n".to_owned(),
+            "40 80 100",
+            "rolling: 2 of 5 copies at a time, new ones ready before old ones stop",
         ),
         (format!("{ONE}{EXCLUSIVE}"), "100", "swap (one process may open the store): requests are held while it changes hands"),
         (
@@ -112,5 +117,15 @@ fn what_a_cloud_can_not_do_is_said() {
     ];
     for (rollout, capabilities, said) in cases {
         assert_eq!(Course::of(&spec(&rollout), &capabilities).unwrap_err().to_string(), said);
+    }
+}
+
+#[test]
+fn a_rolling_release_takes_copies_away_in_step_with_what_comes() {
+    for (copies, before, new, left) in
+        [(4, 0, 1, 3), (4, 0, 4, 0), (4, 8, 1, 6), (4, 8, 2, 4), (4, 8, 4, 0), (8, 4, 1, 4), (8, 4, 3, 3), (8, 4, 8, 0)]
+    {
+        let course = Course { copies, copies_before: before, ..Course::default() };
+        assert_eq!(course.copies_left(new), left, "{new} of {copies}, {before} before");
     }
 }

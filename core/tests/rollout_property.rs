@@ -3,8 +3,9 @@
 
 use dbird_core::{
     Outcome, Phase, Progress, ReleaseId, Steer, Weights,
-    rollout::{Course, Decision, Engine, Event, Request},
-    spec::{Hook, HookWhen, WeightStep},
+    analysis::{Latency, Look, Side},
+    rollout::{Course, Decision, Engine, Event, Looked, Request},
+    spec::{Analysis, AnalysisSource, Hook, HookWhen, NoData, WeightStep},
 };
 use proptest::prelude::*;
 
@@ -55,7 +56,7 @@ impl Cloud {
 
     fn steer(&mut self, steer: &Steer) -> Result<(), TestCaseError> {
         match steer {
-            Steer::Shift { weights } => {
+            Steer::Shift { weights, .. } => {
                 prop_assert!(self.was_ready, "traffic for a candidate that never was ready");
                 prop_assert_eq!(weights.0.values().map(|w| u32::from(*w)).sum::<u32>(), 100);
                 if self.phase == Phase::Ready {
@@ -92,12 +93,15 @@ fn courses() -> impl Strategy<Value = Course> {
         Just(HookWhen::After),
         Just(HookWhen::Rollback)
     ];
-    (prop::collection::vec(step, 0..4), prop::collection::vec(hook, 0..3), 0u64..10_000, 1_000u64..60_000).prop_map(
-        |(steps, hooks, bake_ms, deadline_ms)| {
+    (prop::collection::vec(step, 0..4), prop::collection::vec(hook, 0..3), 0u64..10_000, 1_000u64..60_000, analyses())
+        .prop_map(|(steps, hooks, bake_ms, deadline_ms, analysis)| {
             let mut weights: Vec<_> =
                 steps.into_iter().map(|(weight, pause_ms, gate)| WeightStep { weight, pause_ms, gate }).collect();
             weights.push(WeightStep { weight: 100, pause_ms: 0, gate: false });
-            let hooks = hooks.into_iter().map(|when| Hook { when, run: vec!["true".into()], timeout_ms: 1 }).collect();
+            let hooks = hooks
+                .into_iter()
+                .map(|when| Hook { when, run: vec!["true".into()], url: None, timeout_ms: 1 })
+                .collect();
             Course {
                 strategy: "canary".into(),
                 swap: false,
@@ -106,9 +110,46 @@ fn courses() -> impl Strategy<Value = Course> {
                 deadline_ms,
                 pause_limit_ms: 8_000,
                 hooks,
+                analysis,
+                ..Course::default()
             }
+        })
+}
+
+fn analyses() -> impl Strategy<Value = Option<Analysis>> {
+    let no_data = prop_oneof![Just(NoData::Pause), Just(NoData::Pass), Just(NoData::Fail)];
+    let some = (200u64..3_000, 1u32..6, 1u32..3, 0u64..100, no_data, any::<bool>()).prop_map(
+        |(interval_ms, count, failure_limit, min_samples, no_data, baseline)| Analysis {
+            interval_ms,
+            count,
+            failure_limit,
+            min_samples,
+            no_data,
+            baseline,
+            error_rate_max: 0.01,
+            p99_ms_max: 500,
+            source: AnalysisSource::Auto,
+            success_limit: 1,
+            error_limit: 4,
+            probe: None,
+            prometheus: None,
+            selector: String::new(),
+            metrics: String::new(),
         },
-    )
+    );
+    prop::option::of(some)
+}
+
+/// What a look finds, or that it finds nothing.
+fn look(luck: u8) -> Option<Look> {
+    let side = |requests: u64, errors: u64| Side { requests, errors, latency: Latency::default() };
+    let candidate = match luck {
+        0..=9 => return None,
+        10..=24 => side(100, 60),
+        25..=90 => side(0, 0),
+        _ => side(80, 0),
+    };
+    Some(Look { candidate, current: Some(side(500, u64::from(luck % 3))), health: None, probes: 0 })
 }
 
 fn request(luck: u8) -> Option<Request> {
@@ -135,7 +176,7 @@ proptest! {
         let parent = (!first).then_some(OLD);
         let mut cloud = Cloud::new(parent);
         let mut engine = Engine::new(course, NEW, parent, 0);
-        let (mut now_ms, mut event, mut turns) = (0, Event::Tick, 0);
+        let (mut now_ms, mut event, mut turns, mut given) = (0, Event::Tick, 0, None);
         let mut dice = luck.iter().cycle();
         let (outcome, why) = loop {
             turns += 1;
@@ -143,7 +184,7 @@ proptest! {
             let (happens, asks, passes_ms) = *dice.next().unwrap_or(&(0, 0, 1));
             // Sometimes the cloud fails until the end, sometimes it is lucky: luck is dealt anew in each round.
             let happens = happens.rotate_left(turns % 8);
-            let decision = engine.next(now_ms, event);
+            let decision = given.take().unwrap_or_else(|| engine.next(now_ms, std::mem::replace(&mut event, Event::Tick)));
             now_ms += passes_ms;
             event = match decision {
                 Decision::Done { outcome, why, .. } => break (outcome, why),
@@ -154,11 +195,25 @@ proptest! {
                     }
                     Event::Tick
                 }
+                Decision::Look { window_ms } => {
+                    prop_assert!(cloud.was_ready);
+                    let found = look(happens);
+                    let looked = match &found {
+                        _ if window_ms == 0 => Looked::Opened,
+                        Some(look) => Looked::At(look),
+                        None => Looked::Unreadable,
+                    };
+                    given = Some(engine.looked(now_ms, looked));
+                    continue;
+                }
                 Decision::RunHook { index } => {
                     let failure = (happens % 7 == 0).then(|| "the hook failed".to_owned());
                     Event::HookEnded { index, failure }
                 }
                 Decision::Wait { until_ms, .. } => {
+                    // Whoever waits for what has passed would not sleep at all.
+                    let asked_ms = now_ms - passes_ms;
+                    prop_assert!(until_ms.is_none_or(|until_ms| until_ms > asked_ms), "{:?} at {}", until_ms, asked_ms);
                     cloud.turn(happens);
                     match request(asks).filter(|_| asked_for) {
                         Some(request) => Event::Request(request),

@@ -69,9 +69,7 @@ fn entry(name: &str) -> What {
         "taken" => What::TakenOver { by: "bob".into() },
         "intent" => What::Intent { step, body: Digest::of(b"") },
         "applied" => What::Applied { handle: handle(&step.0) },
-        "shift" => {
-            What::Steering { steer: Steer::Shift { weights: Weights::all(NEW) }, why: String::new(), logs: Vec::new() }
-        }
+        "shift" => What::Steering { steer: Steer::shift(Weights::all(NEW)), why: String::new(), logs: Vec::new() },
         "undo" => What::Steering {
             steer: Steer::Stop { roll_back: true },
             why: "it died".into(),

@@ -36,6 +36,28 @@ pub enum Error {
         /// The last error.
         cause: Option<Box<ProviderError>>,
     },
+    /// It waits at a gate, as it was told to, and nobody drives it any more.
+    #[error("{release} waits at {weight} % for somebody to go on; nobody drives it meanwhile, and the weights stand")]
+    Parked {
+        /// The release.
+        release: ReleaseId,
+        /// Its share of the traffic.
+        weight: u8,
+    },
+    /// Something else can't begin while a release waits at a gate.
+    #[error("{release} still waits at {weight} % for somebody to go on")]
+    AtGate {
+        /// The release.
+        release: ReleaseId,
+        /// Its share of the traffic.
+        weight: u8,
+    },
+    /// Nothing is under way that could be asked for anything.
+    #[error("no rollout is under way here")]
+    NoRollout,
+    /// What was asked for makes no sense where the rollout stands.
+    #[error("{0}")]
+    Refused(String),
     /// A person wanted to stop before anything had begun.
     #[error("interrupted before anything was changed")]
     Interrupted,
@@ -61,6 +83,7 @@ impl Error {
         match self {
             Error::Held(_) | Error::Fenced | Error::Interrupted | Error::Unfinished { .. } | Error::Late { .. } => true,
             Error::Moved { .. } => true,
+            Error::Parked { .. } | Error::AtGate { .. } | Error::NoRollout | Error::Refused(_) => false,
             Error::Store(e) => e.retry,
             Error::Provider(e) => e.retry,
             Error::Task(_) | Error::Order(_) => false,
@@ -72,6 +95,12 @@ impl Error {
         match self {
             Error::Held(_) => Some("wait for it with `dbird wait`, then give the command again".to_owned()),
             Error::Moved { .. } => Some("look at `dbird plan` again".to_owned()),
+            Error::Parked { .. } | Error::AtGate { .. } => {
+                Some("`dbird promote` goes on with it, `dbird abort` undoes it".to_owned())
+            }
+            Error::NoRollout => {
+                Some("`dbird status` shows what is live, `dbird rollback` goes back to an earlier release".to_owned())
+            }
             Error::Unfinished { .. } => Some("give the command again: it goes on from there".to_owned()),
             Error::Store(e) => e.hint.clone(),
             Error::Provider(e) => e.hint.clone(),

@@ -1,7 +1,9 @@
 //! What a driver says while it works, as values. The command line shows them or prints them as JSON; fields are only added
 //! within one version. They never hold a secret: documents only refer to those.
 
-use dbird_core::{Action, Outcome, Reason, ReleaseId, StepId, StepKind, Weights, spec::HookWhen};
+use dbird_core::{
+    Action, Outcome, Reason, ReleaseId, StepId, StepKind, Weights, analysis::Check, rollout::Request, spec::HookWhen,
+};
 use serde::{Deserialize, Serialize};
 
 /// The version of the events' schema.
@@ -78,6 +80,52 @@ pub enum Event {
     Shifted {
         /// In percent by release.
         weights: Weights,
+    },
+    /// A look at what requests are like.
+    Looked {
+        /// Its number in this rollout, from 1.
+        look: u32,
+        /// The time that it is about.
+        window_ms: u64,
+        /// The traffic in percent by release.
+        weights: Weights,
+        /// The candidate's requests; none where nobody could say.
+        candidate: Option<SideView>,
+        /// Those of the release that serves beside it.
+        current: Option<SideView>,
+        /// Of the candidate's, those that dbird made itself.
+        probes: u64,
+        /// `good`, `bad` or `unclear`.
+        verdict: String,
+        /// What was found bad.
+        check: Option<Check>,
+        /// Why it is bad or unclear; empty for a good one.
+        text: String,
+    },
+    /// It goes on only when a person says so, or when there is something to judge by.
+    PersonNeeded {
+        /// The release.
+        release: ReleaseId,
+        /// What for, in a few words.
+        waiting_for: String,
+        /// `resume` gets it going, not `promote`.
+        resumes: bool,
+        /// It is undone when nobody comes within this time.
+        undone_in_ms: u64,
+    },
+    /// What somebody asked for from elsewhere is done.
+    Requested {
+        /// Who asked.
+        by: String,
+        /// For what.
+        request: Request,
+    },
+    /// A copy of the data was taken.
+    Copied {
+        /// Where it lies.
+        place: String,
+        /// How long it took.
+        took_ms: u64,
     },
     /// It is being undone.
     RollingBack {
@@ -160,6 +208,21 @@ pub enum Event {
         /// How long it took.
         took_ms: u64,
     },
+}
+
+/// What one side's requests were like in a window.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SideView {
+    /// The release.
+    pub release: ReleaseId,
+    /// How many.
+    pub requests: u64,
+    /// Of these, failed.
+    pub errors: u64,
+    /// The share of these, 0 to 1.
+    pub error_rate: f64,
+    /// The 99th percentile of the latency in milliseconds; none without latencies.
+    pub p99_ms: Option<f64>,
 }
 
 /// Whoever wants to know. Called from the driver's own task: it must not block.

@@ -1,12 +1,8 @@
-//! Follows a step that was started: polls it, tells what happens, and for a service step does what the engine decides.
+//! Follows a step that was started: polls it and tells what happens. What a service step needs beyond that is `drive`'s.
 
-use dbird_core::{
-    Handle, LiveRelease, Outcome, Phase, Progress, ProviderError, Steer, StepId, Weights,
-    journal::What,
-    provider::ErrorKind,
-    rollout::{Decision, Engine, Event as Happened, Request},
-    spec::HookWhen,
-};
+use std::mem::Discriminant;
+
+use dbird_core::{Handle, LiveRelease, Outcome, Phase, Progress, ProviderError, StepId, Weights, rollout::Waiting};
 
 use crate::{
     Error, Event,
@@ -28,8 +24,22 @@ const IDLE_MS: (u64, u64) = (5, 200);
 pub(crate) struct Watched {
     last: Option<Progress>,
     told: usize,
-    idle_ms: u64,
+    pub(crate) idle_ms: u64,
     said: Option<(String, u64)>,
+    /// What a person was told to be needed for.
+    pub(crate) person: Option<Discriminant<Waiting>>,
+}
+
+impl Watched {
+    /// The traffic, as it was last heard.
+    pub(crate) fn weights(&self) -> Weights {
+        self.last.as_ref().map(|p| p.weights.clone()).unwrap_or_default()
+    }
+
+    /// Where it answers, as it was last heard.
+    pub(crate) fn endpoint(&self, name: &str) -> Option<String> {
+        self.last.as_ref().and_then(|p| p.endpoints.get(name).cloned())
+    }
 }
 
 impl Run<'_> {
@@ -59,85 +69,6 @@ impl Run<'_> {
                 Phase::Failed { why, logs } => return Ok(Err(self.undone(why.clone(), logs.clone()))),
                 _ => self.say_waiting(&handle.step, &progress.waiting_for, &progress.weights, &mut watched),
             }
-        }
-    }
-
-    /// Does what the engine decides until the service step has ended.
-    pub(crate) async fn drive(&mut self, mut engine: Engine, handle: &Handle) -> Result<Verdict, Error> {
-        let clock = self.operator.clock.clone();
-        let mut watched = Watched::default();
-        let mut happened = Happened::Tick;
-        let mut told_undo = false;
-        loop {
-            let decision = engine.next(clock.boot_ms(), happened);
-            if engine.is_undoing() && !told_undo {
-                told_undo = true;
-                self.operator.report(&Event::RollingBack { why: engine.why().to_owned() });
-            }
-            happened = match decision {
-                Decision::Done { outcome, why, logs } => return Ok(Verdict { outcome, why, logs }),
-                Decision::Steer(steer) => {
-                    let undo = matches!(steer, Steer::Stop { .. });
-                    let (why, logs) =
-                        if undo { (engine.why().to_owned(), engine.logs().to_vec()) } else { Default::default() };
-                    self.journal.write(What::Steering { steer: steer.clone(), why, logs }).await?;
-                    if let Steer::Shift { weights } = &steer {
-                        self.operator.report(&Event::Shifting { weights: weights.clone() });
-                    }
-                    let (provider, target) = (self.operator.provider.clone(), self.operator.target.clone());
-                    let mut caller = self.caller();
-                    match caller.change("steer", || provider.steer(&target, handle, &steer)).await? {
-                        Ok(()) => {
-                            watched.idle_ms = 0;
-                            Happened::Tick
-                        }
-                        Err(e) if e.retry => return Err(self.unfinished(e)),
-                        Err(e) => self.refused(handle, e).await?,
-                    }
-                }
-                Decision::RunHook { index } => {
-                    let hook = self.begun.plan.course.as_ref().and_then(|c| c.hooks.get(index));
-                    let in_parent = hook.is_some_and(|h| h.when == HookWhen::Rollback);
-                    let warns = hook.is_some_and(|h| matches!(h.when, HookWhen::After | HookWhen::Rollback));
-                    let release = self.begun.plan.parent.filter(|_| in_parent).unwrap_or(self.begun.release);
-                    let failure = self.hook(index, release).await?;
-                    if let (true, Some(why)) = (warns, &failure) {
-                        self.operator.report(&Event::Warning { text: why.clone() });
-                    }
-                    if self.operator.interrupt.raised() && !self.interrupt_told {
-                        self.interrupt_told = true;
-                        let _ = engine.next(clock.boot_ms(), Happened::Request(Request::Interrupt));
-                    }
-                    Happened::HookEnded { index, failure }
-                }
-                Decision::Wait { until_ms, waiting_for } => {
-                    if self.operator.interrupt.raised() && !self.interrupt_told {
-                        self.interrupt_told = true;
-                        Happened::Request(Request::Interrupt)
-                    } else {
-                        self.wait(handle, &mut watched, until_ms, &waiting_for).await?
-                    }
-                }
-            };
-        }
-    }
-
-    async fn wait(
-        &mut self,
-        handle: &Handle,
-        watched: &mut Watched,
-        until_ms: Option<u64>,
-        waiting_for: &str,
-    ) -> Result<Happened, Error> {
-        match self.poll(handle, watched, until_ms, true).await? {
-            None => Ok(Happened::Tick),
-            Some(Ok(progress)) => {
-                let text = if waiting_for.is_empty() { &progress.waiting_for } else { waiting_for };
-                self.say_waiting(&handle.step, text, &progress.weights, watched);
-                Ok(Happened::Progress(progress))
-            }
-            Some(Err(e)) if e.retry => Err(self.unfinished(e)),
-            Some(Err(e)) => self.refused(handle, e).await,
         }
     }
 
@@ -208,7 +139,7 @@ impl Run<'_> {
         watched.last.as_ref() != Some(progress)
     }
 
-    fn say_waiting(&mut self, step: &StepId, waiting_for: &str, weights: &Weights, watched: &mut Watched) {
+    pub(crate) fn say_waiting(&mut self, step: &StepId, waiting_for: &str, weights: &Weights, watched: &mut Watched) {
         let now_ms = self.operator.clock.boot_ms();
         let said = watched.said.as_ref();
         if said.is_some_and(|(text, at_ms)| text == waiting_for && now_ms.saturating_sub(*at_ms) < SAY_AGAIN_MS) {
@@ -221,27 +152,6 @@ impl Run<'_> {
             weights: weights.clone(),
             elapsed_ms: now_ms.saturating_sub(self.started_boot_ms),
         });
-    }
-
-    /// What an error that repeating does not help means for a service step. One that the provider does not know any more is
-    /// looked for in what is live.
-    async fn refused(&mut self, handle: &Handle, e: ProviderError) -> Result<Happened, Error> {
-        let why = sentence(&e);
-        let mut phase = Phase::Failed { why, logs: Vec::new() };
-        let mut weights = Weights::default();
-        if e.kind == ErrorKind::NotFound {
-            let live = self.live().await?;
-            let (candidate, parent) = (self.begun.release, self.begun.plan.parent);
-            weights = Weights(live.iter().filter(|r| r.weight > 0).map(|r| (r.id, r.weight)).collect());
-            if live.iter().all(|r| r.id != candidate) && parent.is_none_or(|p| weights.of(p) == 100) {
-                phase = Phase::RolledBack;
-            } else if weights.of(candidate) == 100 && live.len() == 1 {
-                phase = Phase::Finished;
-            }
-        }
-        self.error = Some(e);
-        tracing::debug!(step = %handle.step, ?phase, "the provider refused");
-        Ok(Happened::Progress(Progress { weights, ..Progress::in_phase(phase) }))
     }
 
     /// The releases that have tasks.

@@ -2,7 +2,7 @@
 //! exit code is the real one.
 
 use dbird_core::{
-    Command, Cursor, Handle, LogQuery, Phase, ProviderError, ReleaseId, Steer,
+    Command, Cursor, Handle, LogQuery, Phase, ProviderError, ReleaseId, Steer, Target,
     provider::ErrorKind,
     spec::{Hook, HookWhen},
 };
@@ -13,10 +13,13 @@ use crate::{
     error::sentence,
     lease::Lease,
     run::Run,
+    webhook,
 };
 
 /// Time for a task that was stopped to end, and for a provider to notice a time-out itself.
 const END_MS: u64 = 30_000;
+/// Whoever waits for an address to answer shows a sign of life this often.
+const SIGN_OF_LIFE_MS: u64 = 1_000;
 /// Lines asked for at once.
 const LINES_MAX: u32 = 10_000;
 /// Pages read after a task's end.
@@ -142,29 +145,31 @@ impl Run<'_> {
     pub(crate) async fn hooks(&mut self, when: HookWhen, release: ReleaseId) -> Result<Option<String>, Error> {
         let Some(course) = &self.begun.plan.course else { return Ok(None) };
         for index in course.hooks_at(when) {
-            if let Some(why) = self.hook(index, release).await? {
+            if let Some(why) = self.hook(index, release, 0).await? {
                 return Ok(Some(why));
             }
         }
         Ok(None)
     }
 
-    /// Runs one hook; why it failed.
-    pub(crate) async fn hook(&mut self, index: usize, release: ReleaseId) -> Result<Option<String>, Error> {
+    /// Runs one hook, or tells its address; why it failed. `weight` is the candidate's share of the traffic.
+    pub(crate) async fn hook(&mut self, index: usize, release: ReleaseId, weight: u8) -> Result<Option<String>, Error> {
         let hook = self.begun.plan.course.as_ref().and_then(|c| c.hooks.get(index));
-        let Some(Hook { when, run: argv, timeout_ms }) = hook.cloned() else { return Ok(None) };
+        let Some(Hook { when, run: argv, url, timeout_ms }) = hook.cloned() else { return Ok(None) };
         self.hooks_run += 1;
-        let command = Command {
-            release,
-            argv: argv.clone(),
-            timeout_ms: Some(timeout_ms),
-            key: format!("{}-hook-{}", self.begun.release, self.hooks_run),
-        };
-        self.operator.report(&Event::HookStarted { when, index, argv: argv.clone() });
+        let shown = url.as_ref().map_or_else(|| argv.clone(), |url| vec!["POST".to_owned(), webhook::shown(url)]);
+        self.operator.report(&Event::HookStarted { when, index, argv: shown.clone() });
         let start_ms = self.operator.clock.boot_ms();
-        let outcome = run_task(self.operator, Some(&mut self.lease), &command).await?;
+        let outcome = match url {
+            Some(url) => self.tell_address(&url, when, weight, timeout_ms).await?,
+            None => {
+                let key = format!("{}-hook-{}", self.begun.release, self.hooks_run);
+                let command = Command { release, argv, timeout_ms: Some(timeout_ms), key };
+                run_task(self.operator, Some(&mut self.lease), &command).await?
+            }
+        };
         let took_ms = self.operator.clock.boot_ms() - start_ms;
-        let name = argv.join(" ");
+        let name = shown.join(" ");
         let (why, exit_code) = match outcome {
             TaskOutcome::Exited(0) => {
                 self.operator.report(&Event::HookFinished { when, index, took_ms });
@@ -176,5 +181,49 @@ impl Run<'_> {
         };
         self.operator.report(&Event::HookFailed { when, index, why: why.clone(), exit_code, took_ms });
         Ok(Some(why))
+    }
+
+    /// Tells an address, while the lease shows signs of life.
+    async fn tell_address(
+        &mut self,
+        url: &str,
+        when: HookWhen,
+        weight: u8,
+        timeout_ms: u64,
+    ) -> Result<TaskOutcome, Error> {
+        let Target { service, environment } = &self.operator.target;
+        let told = webhook::Told {
+            format: 1,
+            when,
+            service: service.clone(),
+            environment: environment.clone(),
+            release: self.begun.release.to_string(),
+            parent: self.begun.plan.parent.map(|p| p.to_string()),
+            weight,
+            actor: self.begun.actor.clone(),
+        };
+        let clock = self.operator.clock.clone();
+        let interrupt = self.operator.interrupt.clone();
+        let telling = webhook::tell(url, &told, timeout_ms);
+        tokio::pin!(telling);
+        loop {
+            let pause = async {
+                tokio::select! { () = clock.sleep(SIGN_OF_LIFE_MS) => {} () = interrupt.wait() => {} }
+            };
+            tokio::select! {
+                answer = &mut telling => {
+                    return Ok(match answer {
+                        Ok(()) => TaskOutcome::Exited(0),
+                        Err(why) => TaskOutcome::Failed(why, None),
+                    });
+                }
+                () = pause => {
+                    if interrupt.raised() && when != HookWhen::Rollback {
+                        return Ok(TaskOutcome::Interrupted);
+                    }
+                    self.lease.renew().await?;
+                }
+            }
+        }
     }
 }

@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use dbird_core::{Command, Documents, Outcome, Plan, Provider, ProviderError, Reason, Release, ReleaseId, Target};
+use dbird_core::{
+    Command, Documents, Outcome, Plan, Provider, ProviderError, Reason, Release, ReleaseId, Target,
+    rollout::{Decide, Engine},
+};
 
 use crate::{
     Clock, Error, Event, Held, Holder, Interrupt, Machine, Reporter, Silent, Store, SystemClock, history,
@@ -38,6 +41,8 @@ pub struct Order {
     pub documents: Documents,
     /// The git revision of the project, `-dirty` appended with uncommitted changes; empty outside git.
     pub git_revision: String,
+    /// At a gate it is left, and [`Error::Parked`] says so.
+    pub no_wait: bool,
 }
 
 /// How a plan ended.
@@ -95,6 +100,8 @@ pub struct Unfinished {
     pub started_unix_ms: u64,
     /// Who is at work; none when nobody is any more.
     pub holder: Option<Held>,
+    /// Its share of the traffic at the gate that it was left at.
+    pub parked: Option<u8>,
 }
 
 /// How a one-off task ended.
@@ -113,14 +120,19 @@ pub struct Operator {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) interrupt: Interrupt,
     reporter: Arc<dyn Reporter>,
-    machine: Machine,
+    pub(crate) machine: Machine,
+    decides: Arc<Decides>,
 }
+
+/// Makes what decides in a rollout.
+type Decides = dyn Fn(Engine) -> Box<dyn Decide> + Send + Sync;
 
 impl Operator {
     /// Of this service in this environment.
     pub fn new(provider: Arc<dyn Provider>, store: Arc<dyn Store>, target: Target, who: Who) -> Self {
         let (clock, interrupt, reporter) = (Arc::new(SystemClock), Interrupt::new(), Arc::new(Silent));
-        Operator { provider, store, target, who, clock, interrupt, reporter, machine: Machine::here() }
+        let decides: Arc<Decides> = Arc::new(|engine| Box::new(engine));
+        Operator { provider, store, target, who, clock, interrupt, reporter, machine: Machine::here(), decides }
     }
 
     /// Tells somebody what happens.
@@ -147,6 +159,16 @@ impl Operator {
         Operator { machine, ..self }
     }
 
+    /// Has something else than the engine decide; for tests that prove that they notice a broken one.
+    #[must_use]
+    pub fn deciding_by(self, decides: impl Fn(Engine) -> Box<dyn Decide> + Send + Sync + 'static) -> Self {
+        Operator { decides: Arc::new(decides), ..self }
+    }
+
+    pub(crate) fn decider(&self, engine: Engine) -> Box<dyn Decide> {
+        (self.decides)(engine)
+    }
+
     /// The last so many records, oldest first.
     pub async fn history(&self, last: usize) -> Result<Vec<Release>, Error> {
         history::last(&*self.store, last).await
@@ -165,6 +187,7 @@ impl Operator {
     /// A plan that has begun and not ended.
     pub async fn unfinished(&self) -> Result<Option<Unfinished>, Error> {
         let Some(found) = journal::tail(&*self.store).await?.1 else { return Ok(None) };
+        let parked = found.parked_at();
         let begun = found.begun;
         Ok(Some(Unfinished {
             release: begun.release,
@@ -172,6 +195,7 @@ impl Operator {
             actor: begun.actor,
             started_unix_ms: begun.started_unix_ms,
             holder: self.holder().await?,
+            parked,
         }))
     }
 
@@ -188,6 +212,9 @@ impl Operator {
             };
             let release = unfinished.release;
             let Some(held) = unfinished.holder else {
+                if let Some(weight) = unfinished.parked {
+                    return Err(Error::Parked { release, weight });
+                }
                 let why =
                     "the command that made it died; the next one that changes something goes on with it".to_owned();
                 return Err(Error::Unfinished { release, why, cause: None });
@@ -223,6 +250,10 @@ impl Operator {
             lease.give_back().await?;
             return Ok(None);
         };
+        if let Some(weight) = found.parked_at() {
+            let release = found.begun.release;
+            return Err(self.give_back(lease, Error::AtGate { release, weight }).await);
+        }
         let (lease, result) = recover::recover(self, lease, journal, found).await;
         match result {
             Ok(recovered) => {
@@ -278,7 +309,7 @@ impl Operator {
         self.reporter.report(event);
     }
 
-    async fn take_lease(&self) -> Result<Lease, Error> {
+    pub(crate) async fn take_lease(&self) -> Result<Lease, Error> {
         let since_unix_ms = self.clock.unix_ms();
         let holder = Holder {
             actor: self.who.actor.clone(),
@@ -297,12 +328,15 @@ impl Operator {
         }
     }
 
-    async fn open_journal(&self, lease: &Lease) -> Result<(Journal, Option<dbird_core::journal::Unfinished>), Error> {
+    pub(crate) async fn open_journal(
+        &self,
+        lease: &Lease,
+    ) -> Result<(Journal, Option<dbird_core::journal::Unfinished>), Error> {
         Journal::open(self.store.clone(), self.clock.clone(), lease.run().to_owned()).await
     }
 
     /// Gives the lease back after an error, which is what counts.
-    async fn give_back(&self, lease: Lease, e: Error) -> Error {
+    pub(crate) async fn give_back(&self, lease: Lease, e: Error) -> Error {
         if !matches!(e, Error::Fenced)
             && let Err(also) = lease.give_back().await
         {
@@ -313,7 +347,7 @@ impl Operator {
 }
 
 /// A number that no other run has, on this machine or another: equal records must come from one run.
-fn random() -> u64 {
+pub(crate) fn random() -> u64 {
     use std::hash::{BuildHasher, Hasher, RandomState};
     RandomState::new().build_hasher().finish()
 }

@@ -6,7 +6,7 @@ use dbird_core::{
     journal::{Unfinished, What},
     provider::ErrorKind,
     recovery::{Recovery, Seen, decide},
-    rollout::{Course, Engine},
+    rollout::{Course, Engine, Event as Happened},
 };
 
 use crate::{
@@ -39,6 +39,8 @@ pub(crate) async fn recover(
     let mut run = Run::go_on(operator, lease, journal, found.begun.clone());
     run.outputs = found.outputs.clone();
     run.done = found.done.iter().filter(|(id, _)| acts(&found, id)).cloned().collect();
+    run.requests_taken = found.requests_taken.clone();
+    run.snapshot = found.snapshot.clone();
     let result = go_on(&mut run, &found).await;
     (run.lease, result)
 }
@@ -87,7 +89,7 @@ async fn go_on(run: &mut Run<'_>, found: &Unfinished) -> Result<Recovered, Error
         (Recovery::Finish, Standing::Progress(handle, _)) => {
             let text = tell(&was, "it has all traffic: finishing it");
             let engine = Engine::finishing(course(found)?, begun.release, begun.plan.parent, operator.clock.boot_ms());
-            let verdict = run.drive(engine, &handle).await?;
+            let verdict = run.drive(operator.decider(engine), &handle, Happened::Tick).await?;
             match (verdict.outcome, begun.service_step()) {
                 (Outcome::Succeeded, Some(step)) => {
                     run.remark = verdict.why;
@@ -101,7 +103,7 @@ async fn go_on(run: &mut Run<'_>, found: &Unfinished) -> Result<Recovered, Error
             let text = tell(&was, "it had not taken over: undoing it");
             let now_ms = operator.clock.boot_ms();
             let engine = Engine::undoing(course(found)?, begun.release, begun.plan.parent, now_ms, why);
-            let mut verdict = run.drive(engine, &handle).await?;
+            let mut verdict = run.drive(operator.decider(engine), &handle, Happened::Tick).await?;
             if let (true, Some((_, logs))) = (verdict.logs.is_empty(), &found.undoing) {
                 verdict.logs.clone_from(logs);
             }
@@ -195,10 +197,10 @@ async fn unknown_or_nothing(run: &mut Run<'_>) -> Result<Standing, Error> {
     }
 }
 
-fn course(found: &Unfinished) -> Result<Course, Error> {
+pub(crate) fn course(found: &Unfinished) -> Result<Course, Error> {
     found.begun.plan.course.clone().ok_or(Error::Order("it makes a release without a course"))
 }
 
-fn acts(found: &Unfinished, id: &dbird_core::StepId) -> bool {
+pub(crate) fn acts(found: &Unfinished, id: &dbird_core::StepId) -> bool {
     found.begun.plan.steps.iter().any(|s| s.id == *id && s.action.acts())
 }

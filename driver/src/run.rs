@@ -3,12 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use dbird_core::{
-    Action, Digest, Document, Handle, Outcome, Outputs, ProviderError, Reason, Release, ReleaseId, Step, StepId,
+    Action, Digest, Document, Handle, Outcome, Outputs, ProviderError, Reason, Release, ReleaseId, Start, Step, StepId,
     StepKind, Work,
     document::{REFERENCE_KEY, fill},
     journal::{Begun, What},
     release::RELEASE_FORMAT,
-    rollout::Engine,
+    release::{CHANGES_MAX, LastLook},
+    rollout::{Engine, Event as Happened},
+    snapshot::Snapshot,
     spec::HookWhen,
 };
 use serde_json::Value;
@@ -41,6 +43,11 @@ pub(crate) struct Run<'a> {
     pub(crate) hooks_run: u32,
     /// What is to be said of a success.
     pub(crate) remark: String,
+    /// At a gate it leaves instead of waiting.
+    pub(crate) no_wait: bool,
+    pub(crate) requests_taken: BTreeSet<u64>,
+    pub(crate) looked: Option<LastLook>,
+    pub(crate) snapshot: Option<Snapshot>,
 }
 
 impl<'a> Run<'a> {
@@ -56,6 +63,7 @@ impl<'a> Run<'a> {
             Ok(release) => release,
             Err(e) => return Err((lease, e)),
         };
+        let no_wait = order.no_wait;
         let begun = Begun {
             release,
             plan_digest: order.plan.digest(),
@@ -69,7 +77,7 @@ impl<'a> Run<'a> {
             return Err((lease, e));
         }
         operator.report(&Event::Started { release, reason: begun.plan.reason.clone(), parent: begun.plan.parent });
-        Ok(Run::go_on(operator, lease, journal, begun))
+        Ok(Run { no_wait, ..Run::go_on(operator, lease, journal, begun) })
     }
 
     /// A plan that was begun before.
@@ -87,6 +95,10 @@ impl<'a> Run<'a> {
             interrupt_told: false,
             hooks_run: 0,
             remark: String::new(),
+            no_wait: false,
+            requests_taken: BTreeSet::new(),
+            looked: None,
+            snapshot: None,
         }
     }
 
@@ -134,6 +146,9 @@ impl<'a> Run<'a> {
             match self.begun.plan.parent {
                 Some(parent) => {
                     if let Some(why) = self.hooks(HookWhen::Before, parent).await? {
+                        return Ok(self.undone(why, Vec::new()));
+                    }
+                    if let Some(why) = self.copy_data(parent).await? {
                         return Ok(self.undone(why, Vec::new()));
                     }
                 }
@@ -193,7 +208,8 @@ impl<'a> Run<'a> {
                 let course =
                     self.begun.plan.course.clone().ok_or(Error::Order("it makes a release without a course"))?;
                 let engine = Engine::new(course, self.begun.release, self.begun.plan.parent, clock.boot_ms());
-                let verdict = self.drive(engine, &handle).await?;
+                let engine = self.operator.decider(engine);
+                let verdict = self.drive(engine, &handle, Happened::Tick).await?;
                 if verdict.outcome == Outcome::Succeeded {
                     self.remark = verdict.why;
                     Ok(BTreeMap::new())
@@ -272,6 +288,10 @@ impl<'a> Run<'a> {
             release: self.begun.release,
             document: step.document.clone(),
             body,
+            start: match &self.begun.plan.course {
+                Some(course) if makes_release(step) => course.start(self.begun.plan.parent),
+                _ => Start::All,
+            },
         };
         let (provider, target) = (self.operator.provider.clone(), self.operator.target.clone());
         self.caller().change("apply", || provider.apply(&target, &work)).await
@@ -321,6 +341,9 @@ impl<'a> Run<'a> {
             started_unix_ms: begun.started_unix_ms,
             took_ms: began_here,
             step_ms: self.done.clone(),
+            changes: begun.plan.steps.iter().flat_map(|s| s.changes.clone()).take(CHANGES_MAX).collect(),
+            looked: self.looked.clone(),
+            snapshot: self.snapshot.clone(),
         };
         // The record counts as an act: whoever was overtaken writes none.
         self.lease.renew().await?;

@@ -14,6 +14,8 @@ pub enum Series {
     Journal,
     /// A record for each release, numbered like it.
     Releases,
+    /// What people ask of a rollout that somebody else drives.
+    Requests,
 }
 
 impl Series {
@@ -23,6 +25,7 @@ impl Series {
             Series::Lease => "lease",
             Series::Journal => "journal",
             Series::Releases => "releases",
+            Series::Requests => "requests",
         }
     }
 }

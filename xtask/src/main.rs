@@ -4,6 +4,7 @@
 mod bench;
 mod load;
 mod pictures;
+mod servers;
 mod setup;
 mod soak;
 mod test;

@@ -1,5 +1,5 @@
-//! Finds the workspace, runs commands, and installs what chores need. It installs only Debian packages, by name, and only
-//! where that needs no password.
+//! Finds the workspace, runs commands, and installs what chores need. It installs Debian packages, by name, and only where
+//! that needs no password; what comes from elsewhere is for [`servers`](crate::servers).
 
 use std::{
     path::{Path, PathBuf},
@@ -81,6 +81,10 @@ pub(crate) const CHROMIUM: Tool =
 /// The page's own tests.
 pub(crate) const NODE: Tool = Tool { program: "node", packages: &["nodejs"], needed_for: "tests of the page's core" };
 
+/// The server that the analysis can ask.
+pub(crate) const PROMETHEUS: Tool =
+    Tool { program: "prometheus", packages: &["prometheus"], needed_for: "tests against a real Prometheus" };
+
 /// Makes sure that tools are there; returns a sentence for each that is not and can't be installed.
 pub(crate) fn ensure(tools: &[&Tool]) -> Vec<String> {
     let missing: Vec<_> = tools.iter().filter(|t| !has(t.program)).collect();
@@ -99,7 +103,7 @@ pub(crate) fn ensure(tools: &[&Tool]) -> Vec<String> {
 }
 
 /// Installs Debian packages as root, or through a `sudo` that asks nothing.
-fn install(packages: &[&str]) -> bool {
+pub(crate) fn install(packages: &[&str]) -> bool {
     if !has("apt-get") {
         return false;
     }

@@ -1,7 +1,10 @@
 //! The one command that runs all tests: Rust, the page's own, and the game in a real browser. What can't run here is said
 //! at the end, with the reason; `--strict` (CI) makes that a failure.
 
-use crate::setup::{self, Outcome};
+use crate::{
+    servers,
+    setup::{self, Outcome},
+};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -11,16 +14,25 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> Outcome {
-    let mut skipped = setup::ensure(&[&setup::PODMAN, &setup::NODE, &setup::CHROMIUM]);
+    let mut skipped = setup::ensure(&[&setup::PODMAN, &setup::NODE, &setup::CHROMIUM, &setup::PROMETHEUS]);
+    let (stores, missing) = servers::ensure(&servers::STORES);
+    skipped.extend(missing);
     if !setup::root().join("../shared/environments").exists() {
         skipped.push("tests against the reference documents ignored: no folder `shared` beside the checkout".into());
     }
     setup::run(&mut setup::command("cargo", &["test", "--workspace", "--locked", "--no-fail-fast"]))?;
-    if setup::has("podman") {
+    for program in ["podman", "prometheus"].into_iter().filter(|program| setup::has(program)) {
+        // The tests that need a program are in files of its name.
         setup::run(&mut setup::command(
             "cargo",
-            &["test", "--workspace", "--locked", "--test", "podman", "--", "--ignored"],
+            &["test", "--workspace", "--locked", "--test", program, "--", "--ignored"],
         ))?;
+    }
+    if !stores.is_empty() {
+        let tests: Vec<&str> = stores.iter().map(|server| server.test).collect();
+        let words =
+            [&["test", "--workspace", "--locked", "--test", "stores", "--", "--ignored", "--exact"], &tests[..]];
+        setup::run(setup::command("cargo", &words.concat()).env("PATH", servers::path(&stores)?))?;
     }
     if setup::has("node") {
         setup::run(&mut setup::command("node", &["--test", "game/web/"]))?;

@@ -24,6 +24,7 @@ Examples:
     dbird deploy --set env.GREETING=ho
     dbird deploy -e prod --from dev              the very image that runs in dev
     dbird deploy --plan plan.json                exactly what `dbird plan --out` showed
+    dbird deploy --no-wait                       as far as the next gate; `dbird promote` goes on from there
     dbird deploy --image oci:build@sha256:...")]
 pub(crate) struct Args {
     /// Carry out this plan, exactly, or refuse if anything moved since
@@ -31,7 +32,8 @@ pub(crate) struct Args {
     plan: Option<PathBuf>,
     #[command(flatten)]
     image: ImageArgs,
-    /// Don't wait for the end, where the cloud finishes by itself; refused for the local cloud
+    /// At a gate, leave with exit code 6 instead of waiting for somebody; refused where no gate comes and dbird itself
+    /// moves the traffic
     #[arg(long)]
     no_wait: bool,
 }
@@ -47,14 +49,11 @@ pub(crate) fn run(args: &Args, cx: &Context) -> Result<Done> {
 }
 
 async fn deploy(args: &Args, cx: &Context, session: &Session, interrupts: &Interrupts) -> Result<Done> {
-    let strategy = session.spec.rollout.strategy.name();
-    if args.no_wait && session.provider.capabilities().strategies.get(strategy) != Some(&Driver::Cloud) {
-        let failure =
-            Failure::usage(format!("--no-wait can't be used here: dbird itself moves the traffic of {strategy}"));
-        return Err(failure.hint("leave it out; killed half-way, the next command finishes or undoes what was begun"));
+    if args.no_wait {
+        check_no_wait(session)?;
     }
     session.recover().await?;
-    let planned = match &args.plan {
+    let mut planned = match &args.plan {
         Some(path) => saved(path, cx, session).await?,
         None => {
             let image = args.image.make(cx, session, interrupts).await?;
@@ -62,9 +61,24 @@ async fn deploy(args: &Args, cx: &Context, session: &Session, interrupts: &Inter
             session.plan(documents, Some(image), Reason::Deploy, &[]).await?
         }
     };
+    planned.no_wait = args.no_wait;
     let done = finish(cx, session, planned, interrupts).await?;
     image::prune(cx.project()?, &cx.out).await;
     Ok(done)
+}
+
+/// Without waiting, a rollout goes as far as its first gate, or as the cloud takes it by itself.
+fn check_no_wait(session: &Session) -> Result<()> {
+    let strategy = session.spec.rollout.strategy.name();
+    let by_the_cloud = session.provider.capabilities().strategies.get(strategy) == Some(&Driver::Cloud);
+    if by_the_cloud || session.course()?.weights.iter().any(|w| w.gate) {
+        return Ok(());
+    }
+    let message =
+        format!("--no-wait can't be used here: dbird itself moves the traffic of {strategy}, and no gate comes");
+    let hint =
+        "leave it out, or give the rollout a gate: [rollout] steps = [{ weight = 10, gate = true }, { weight = 100 }]";
+    Err(Failure::usage(message).hint(hint))
 }
 
 /// Shows a plan, asks where it could lose data, and carries it out.

@@ -253,10 +253,14 @@ async fn state(session: &Session) -> Found {
     let url = &session.spec.state_url;
     match session.operator.unfinished().await {
         Err(e) => {
-            ng(format!("{url} can't be read: {e}"), "make it readable for you; it holds the history and the lease")
+            let remedy = "make it readable for you; it holds the history and the lease";
+            ng(format!("{url} can't be read: {e}"), e.hint().unwrap_or_else(|| remedy.to_owned()))
         }
         Ok(None) => ok(format!("{url}, nothing is left over")),
         Ok(Some(u)) if u.holder.is_some() => ok(format!("{url}, {} is being deployed right now", u.release)),
+        Ok(Some(u)) if u.parked.is_some() => {
+            ok(format!("{url}, {} waits at a gate: {}", u.release, session.typing.hint()))
+        }
         Ok(Some(u)) => ng(
             format!("{} was not finished", u.release),
             "the next `dbird deploy` or `dbird rollback` finishes or undoes it",

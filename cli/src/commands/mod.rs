@@ -1,18 +1,25 @@
 //! The commands, a file each: its help, its options, and one function that does it.
 
+pub(crate) mod abort;
+pub(crate) mod backup;
 pub(crate) mod completions;
 pub(crate) mod deploy;
 pub(crate) mod destroy;
 pub(crate) mod doctor;
+pub(crate) mod drill;
 pub(crate) mod exec;
 pub(crate) mod explain;
 pub(crate) mod history;
 pub(crate) mod init;
 pub(crate) mod logs;
+pub(crate) mod pause;
 pub(crate) mod plan;
 pub(crate) mod prepare;
+pub(crate) mod promote;
 pub(crate) mod render;
 pub(crate) mod restart;
+pub(crate) mod restore;
+pub(crate) mod resume;
 pub(crate) mod rollback;
 pub(crate) mod run;
 pub(crate) mod schema;
@@ -166,7 +173,14 @@ pub(crate) fn run(command: &Command, cx: &Context) -> Result<Done> {
         Command::Deploy(args) => deploy::run(args, cx),
         Command::Status(args) => status::run(args, cx),
         Command::History(args) => history::run(args, cx),
+        Command::Promote(args) => promote::run(args, cx),
+        Command::Abort(args) => abort::run(args, cx),
+        Command::Pause(args) => pause::run(args, cx),
+        Command::Resume(args) => resume::run(args, cx),
         Command::Rollback(args) => rollback::run(args, cx),
+        Command::Backup(args) => backup::run(args, cx),
+        Command::Restore(args) => restore::run(args, cx),
+        Command::Drill(args) => drill::run(args, cx),
         Command::Run(args) => run::run(args, cx),
         Command::Restart(args) => restart::run(args, cx),
         Command::Wait(args) => wait::run(args, cx),
@@ -207,7 +221,14 @@ impl Command {
             Command::Logs(_) => ("logs", Logged::Looking),
             Command::Doctor(_) => ("doctor", Logged::Looking),
             Command::Deploy(_) => ("deploy", Logged::Changing),
+            Command::Promote(_) => ("promote", Logged::Changing),
+            Command::Abort(_) => ("abort", Logged::Changing),
+            Command::Pause(_) => ("pause", Logged::Changing),
+            Command::Resume(_) => ("resume", Logged::Changing),
             Command::Rollback(_) => ("rollback", Logged::Changing),
+            Command::Backup(_) => ("backup", Logged::Changing),
+            Command::Restore(_) => ("restore", Logged::Changing),
+            Command::Drill(_) => ("drill", Logged::Changing),
             Command::Run(_) => ("run", Logged::Changing),
             Command::Restart(_) => ("restart", Logged::Changing),
             Command::Exec(_) => ("exec", Logged::Changing),

@@ -38,8 +38,14 @@ pub(crate) fn run(args: &Args, cx: &Context) -> Result<Done> {
     cx.look(async |interrupts| {
         let session = Session::open(cx, &spec, "plan", Some(interrupts))?;
         if let Some(unfinished) = session.operator.unfinished().await? {
-            let text = format!("{} was not finished; `dbird deploy` finishes or undoes it first", unfinished.release);
-            cx.out.warning(text);
+            let release = unfinished.release;
+            cx.out.warning(match (unfinished.parked, unfinished.holder) {
+                (_, Some(held)) => format!("{release} is under way: {held}"),
+                (Some(weight), None) => {
+                    format!("{release} waits at {weight} %, and nothing is deployed before: {}", session.typing.hint())
+                }
+                (None, None) => format!("{release} was not finished; `dbird deploy` finishes or undoes it first"),
+            });
         }
         let image = args.image.make(cx, &session, interrupts).await?;
         let documents = cx.project()?.render(&spec, Some(&image))?;

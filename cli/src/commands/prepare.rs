@@ -1,6 +1,6 @@
 //! What `plan` and `deploy` have in common before there is a plan: which image.
 
-use dbird_core::{Cloud, ImageRef, Provider as _, Target, spec::Snapshot};
+use dbird_core::{Cloud, ImageRef, Provider as _, Target};
 
 use super::Context;
 use crate::{
@@ -27,11 +27,6 @@ impl ImageArgs {
     pub(crate) async fn make(&self, cx: &Context, session: &Session, interrupts: &Interrupts) -> Result<ImageRef> {
         let project = &cx.project()?.folder;
         let service = &session.spec.service;
-        if session.spec.storage.as_ref().is_some_and(|s| s.snapshot == Snapshot::BeforeRelease) {
-            cx.out.warning(
-                "this version takes no snapshot before a release; copy the data yourself, or say so: [storage] snapshot = \"none\"",
-            );
-        }
         let image = match (&self.image, &self.from) {
             (Some(argument), _) => argument.take(project, &service.name)?,
             (None, Some(from)) => running_in(cx, session, from).await?,

@@ -1,6 +1,6 @@
 //! `dbird rollback`: planning again from the documents of an older release.
 
-use dbird_core::{Reason, ReleaseId};
+use dbird_core::{Reason, ReleaseId, snapshot};
 
 use super::{Context, Done, deploy};
 use crate::{
@@ -17,7 +17,7 @@ const LOOK_BACK: usize = 1000;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 It is a release like any other, made from the older one's image and settings: what serves now keeps serving until it is
-ready. Data is not taken back. `dbird history` lists what there is.
+ready. Data is not taken back: `dbird restore` does that. `dbird history` lists what there is.
 
 Examples:
     dbird rollback          to the one before
@@ -51,6 +51,16 @@ async fn rollback(args: &Args, cx: &Context, session: &Session, interrupts: &Int
     }
     let from = live.map_or_else(|| "nothing".to_owned(), |l| l.to_string());
     cx.out.note(format!("Rolling back from {from} to what {} was.", target.id));
+    // Of all copies that were taken since it served, the oldest is the nearest to what it left.
+    if let Some(copy) =
+        snapshot::standing(&history).into_iter().filter(|s| s.before > target.id).min_by_key(|s| s.before)
+    {
+        let command = session.typing.command(&format!("restore {}", copy.before));
+        cx.out.note(format!(
+            "The data stays as it is now. A copy from before {} lies at {}; `{command}` brings it back.",
+            copy.before, copy.place
+        ));
+    }
     let reason = Reason::Rollback { to: target.id };
     let planned = session.plan(target.documents.clone(), target.image.clone(), reason, &[]).await?;
     deploy::finish(cx, session, planned, interrupts).await

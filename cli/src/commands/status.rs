@@ -1,13 +1,16 @@
 //! `dbird status`: what is live.
 
+use dbird_driver::Unfinished;
+
 use super::{Context, Done};
 use crate::{
     failure::Result,
     output::{
         Event,
-        events::{StatusRelease, StatusTask, StatusView},
+        events::{RolloutView, StatusRelease, StatusTask, StatusView},
     },
     session::{self, Session},
+    typing::Typing,
 };
 
 /// Show what is live: releases, traffic, tasks, URLs
@@ -27,8 +30,8 @@ pub(crate) fn run(_: &Args, cx: &Context) -> Result<Done> {
         let observed = session.observe().await?;
         let holder = session.operator.holder().await?;
         let mut notes = observed.notes.clone();
-        if let (None, Some(unfinished)) = (&holder, session.operator.unfinished().await?) {
-            let release = unfinished.release;
+        let unfinished = session.operator.unfinished().await?;
+        if let (None, Some(Unfinished { release, parked: None, .. })) = (&holder, &unfinished) {
             notes.push(format!(
                 "{release} was not finished; the next `dbird deploy` or `dbird rollback` finishes or undoes it"
             ));
@@ -49,10 +52,25 @@ pub(crate) fn run(_: &Args, cx: &Context) -> Result<Done> {
             releases: releases.collect(),
             data: observed.data.clone(),
             notes,
+            rollout: unfinished.map(|u| rollout(u, holder.is_some(), &session.typing)),
             busy: holder.map(|h| h.to_string()),
         }));
         Ok(Done { live: Some(session::live(&observed)), ..Done::success() })
     })
+}
+
+fn rollout(unfinished: Unfinished, driven: bool, typing: &Typing) -> RolloutView {
+    let Unfinished { release, reason, actor, started_unix_ms, parked, .. } = unfinished;
+    let parked = parked.filter(|_| !driven);
+    RolloutView {
+        release: release.to_string(),
+        reason,
+        actor,
+        started_unix_ms,
+        driven,
+        parked,
+        choices: if parked.is_some() { typing.choices(false) } else { Vec::new() },
+    }
 }
 
 fn task(t: dbird_core::TaskStatus) -> StatusTask {

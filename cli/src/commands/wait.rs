@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use dbird_core::Outcome;
+use dbird_driver::Error;
 
 use super::{Context, Done};
 use crate::{
@@ -17,7 +18,7 @@ const LOOK: Duration = Duration::from_millis(200);
 /// Wait until a rollout has ended and what serves is ready
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-The exit code is that of the deploy that was waited for: 0, 1 or 3.
+The exit code is that of the deploy that was waited for: 0, 1 or 3; or 6 where it was left at a gate.
 
 Examples:
     dbird wait
@@ -48,7 +49,11 @@ pub(crate) fn run(args: &Args, cx: &Context) -> Result<Done> {
 
 async fn wait(cx: &Context, session: &Session, limit: Duration) -> Result<Done> {
     let timeout_ms = u64::try_from(limit.as_millis()).ok();
-    if let Some(release) = session.operator.wait(timeout_ms).await? {
+    let waited = match session.operator.wait(timeout_ms).await {
+        Err(Error::Parked { release, weight }) => return session.parked(release, weight).await,
+        other => other?,
+    };
+    if let Some(release) = waited {
         let view = ReleaseView::of(&release, release.outcome == Outcome::Succeeded);
         match release.outcome {
             Outcome::Succeeded | Outcome::Destroyed => {

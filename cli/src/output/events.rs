@@ -3,10 +3,16 @@
 
 use std::collections::BTreeMap;
 
-use dbird_core::{Cloud, Outcome, Plan, Reason, Release, TaskState, spec::HookWhen};
+use dbird_core::{Cloud, Plan, Release, snapshot::Snapshot, spec::HookWhen};
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
+
+pub(crate) use super::drill::DrillView;
+pub(crate) use super::views::{
+    CheckState, Choice, FaultView, Live, LookView, ReleaseView, RolloutView, SideView, StatusRelease, StatusTask,
+    StatusView, StepState,
+};
 
 /// The version of the event format: a field may be added without changing it, none is renamed or removed.
 pub(crate) const EVENT_FORMAT: u32 = 1;
@@ -167,6 +173,64 @@ pub(crate) enum Event {
         /// In percent by release.
         weights: BTreeMap<String, u8>,
     },
+    /// A look at what both sides' requests are like.
+    Look(LookView),
+    /// It goes on only when a person says so.
+    PersonNeeded {
+        /// The release, as `r4`.
+        release: String,
+        /// What for, in a few words.
+        waiting_for: String,
+        /// What to type, each with what it does.
+        choices: Vec<Choice>,
+        /// It is undone when nobody comes within this time.
+        undone_in_ms: u64,
+    },
+    /// The command leaves a release at a gate.
+    Parked {
+        /// The release, as `r4`.
+        release: String,
+        /// Its share of the traffic in percent.
+        weight: u8,
+        /// What to type, each with what it does.
+        choices: Vec<Choice>,
+    },
+    /// Whoever drives a rollout took up what this command asked for.
+    Taken {
+        /// The release, as `r4`.
+        release: String,
+        /// For what: `promote`, `abort`, `pause` or `resume`.
+        request: String,
+        /// Who drives it, in a sentence.
+        by: String,
+        /// It is written down only, and is heard when whoever drives looks next.
+        pending: bool,
+    },
+    /// Somebody asked for something from elsewhere, and it is done now.
+    Requested {
+        /// Who asked.
+        by: String,
+        /// For what: `promote`, `abort`, `pause` or `resume`.
+        request: String,
+        /// Why; empty where nothing was said.
+        why: String,
+    },
+    /// A copy of the data was taken.
+    Copied {
+        /// Where it lies, as the service sees it.
+        place: String,
+        /// How long it took.
+        took_ms: u64,
+    },
+    /// A copy of the data was brought back.
+    Restored {
+        /// Where the copy lies, as the service sees it.
+        from: String,
+        /// Where the data of before was copied to.
+        saved: Option<String>,
+    },
+    /// How a drill went.
+    Drill(Box<DrillView>),
     /// The release failed, and what was there before is brought back.
     RollingBack {
         /// Why.
@@ -207,6 +271,17 @@ pub(crate) enum Event {
     History {
         /// The releases.
         releases: Vec<ReleaseView>,
+        /// The copies of the data that still stand, oldest first.
+        snapshots: Vec<Snapshot>,
+    },
+    /// One release of the past, whole.
+    Release {
+        /// What it was.
+        release: Box<ReleaseView>,
+        /// The copy of the data that was taken before it still stands.
+        snapshot_stands: bool,
+        /// Its record.
+        record: Box<Release>,
     },
     /// There is nothing to do.
     Unchanged {
@@ -266,179 +341,12 @@ pub(crate) enum Event {
     Finished {
         /// The exit code.
         exit_code: u8,
-        /// In a word: `done`, `unchanged`, `changes`, `failed`, `refused`, `rolled-back`, `busy`, `interrupted`.
+        /// In a word: `done`, `unchanged`, `changes`, `parked`, `failed`, `refused`, `rolled-back`, `busy`,
+        /// `interrupted`.
         outcome: String,
         /// What is live now, as far as the command knows.
         live: Option<Live>,
         /// How long the command took.
         took_ms: u64,
     },
-}
-
-/// What serves.
-#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
-pub(crate) struct Live {
-    /// The release, as `r4`; none where nothing serves.
-    pub(crate) release: Option<String>,
-    /// The digest of its image.
-    pub(crate) image: Option<String>,
-    /// Where it answers.
-    pub(crate) url: Option<String>,
-}
-
-/// Something wrong with a configuration.
-#[derive(Debug, Clone, Serialize, JsonSchema)]
-pub(crate) struct FaultView {
-    /// `error` or `warning`.
-    pub(crate) severity: String,
-    /// The policy's code.
-    pub(crate) code: Option<String>,
-    /// What is wrong.
-    pub(crate) message: String,
-    /// In which file, or `--set`.
-    pub(crate) file: String,
-    /// Line, from 1.
-    pub(crate) line: usize,
-    /// Column, from 1.
-    pub(crate) column: usize,
-    /// What could stand there instead.
-    pub(crate) suggestion: Option<String>,
-    /// What to do.
-    pub(crate) help: Option<String>,
-    /// The environments and clouds that have it: `dev for local`.
-    pub(crate) seen_in: Vec<String>,
-    /// The excerpt with a caret, for people.
-    #[serde(skip)]
-    #[schemars(skip)]
-    pub(crate) drawing: String,
-}
-
-/// How a step stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub(crate) enum StepState {
-    /// Under way.
-    Started,
-    /// Done.
-    Done,
-    /// Failed.
-    Failed,
-}
-
-/// How a check went.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
-#[serde(rename_all = "UPPERCASE")]
-pub(crate) enum CheckState {
-    /// As it should be.
-    Ok,
-    /// Not good.
-    Ng,
-    /// Could not or need not be checked.
-    Skip,
-}
-
-/// A release in lists.
-#[derive(Debug, Clone, Serialize, JsonSchema)]
-pub(crate) struct ReleaseView {
-    /// Its number, as `r4`.
-    pub(crate) id: String,
-    /// It serves now.
-    pub(crate) live: bool,
-    /// What served before it.
-    pub(crate) parent: Option<String>,
-    /// Why it was made.
-    pub(crate) reason: Reason,
-    /// How it ended.
-    pub(crate) outcome: Outcome,
-    /// Why it ended so.
-    pub(crate) why: String,
-    /// Who made it.
-    pub(crate) actor: String,
-    /// The project's git revision.
-    pub(crate) git_revision: String,
-    /// The digest of its image.
-    pub(crate) image: Option<String>,
-    /// When it began, in Unix milliseconds.
-    pub(crate) started_unix_ms: u64,
-    /// How long it took.
-    pub(crate) took_ms: u64,
-    /// How long each step took.
-    pub(crate) step_ms: Vec<(String, u64)>,
-}
-
-impl ReleaseView {
-    /// The view of a record.
-    pub(crate) fn of(release: &Release, live: bool) -> Self {
-        ReleaseView {
-            id: release.id.to_string(),
-            live,
-            parent: release.parent.map(|p| p.to_string()),
-            reason: release.reason.clone(),
-            outcome: release.outcome,
-            why: release.why.clone(),
-            actor: release.actor.clone(),
-            git_revision: release.git_revision.clone(),
-            image: release.image.as_ref().map(|i| i.digest.to_string()),
-            started_unix_ms: release.started_unix_ms,
-            took_ms: release.took_ms,
-            step_ms: release.step_ms.iter().map(|(s, ms)| (s.0.clone(), *ms)).collect(),
-        }
-    }
-}
-
-/// What is live in one environment.
-#[derive(Debug, Clone, Serialize, JsonSchema)]
-pub(crate) struct StatusView {
-    /// The service.
-    pub(crate) service: String,
-    /// The environment.
-    pub(crate) environment: String,
-    /// The cloud.
-    pub(crate) cloud: Cloud,
-    /// `service` -> URL, `test` -> URL.
-    pub(crate) endpoints: BTreeMap<String, String>,
-    /// Every release that has tasks, newest first.
-    pub(crate) releases: Vec<StatusRelease>,
-    /// Data: name -> where.
-    pub(crate) data: BTreeMap<String, String>,
-    /// What somebody should know.
-    pub(crate) notes: Vec<String>,
-    /// Another command that is at work here.
-    pub(crate) busy: Option<String>,
-}
-
-/// A release that has tasks.
-#[derive(Debug, Clone, Serialize, JsonSchema)]
-pub(crate) struct StatusRelease {
-    /// Its number, as `r4`.
-    pub(crate) id: String,
-    /// Its share of the traffic in percent.
-    pub(crate) weight: u8,
-    /// Every task is ready.
-    pub(crate) ready: bool,
-    /// The digest of its image.
-    pub(crate) image: String,
-    /// Since when it exists, in Unix milliseconds.
-    pub(crate) since_unix_ms: u64,
-    /// Its tasks.
-    pub(crate) tasks: Vec<StatusTask>,
-}
-
-/// A running copy of the service.
-#[derive(Debug, Clone, Serialize, JsonSchema)]
-pub(crate) struct StatusTask {
-    /// Its name.
-    pub(crate) id: String,
-    /// How it is.
-    pub(crate) state: TaskState,
-    /// Why it is so.
-    pub(crate) detail: String,
-    /// How often it was started again.
-    pub(crate) restarts: u32,
-    /// Where it listens.
-    pub(crate) address: Option<String>,
-    /// Its process.
-    pub(crate) pid: Option<u32>,
-    /// What it says of itself: `storage_mode`, `role`.
-    pub(crate) reported: BTreeMap<String, Value>,
 }

@@ -1,15 +1,22 @@
 //! How commands speak: results to stdout, progress to stderr, both also to the run's log. It decides how things look,
 //! never what is said, and a stream that nobody reads any more is no error.
 
+mod chart;
 mod diagnostics;
+pub(crate) mod drill;
 pub(crate) mod events;
+mod history;
+mod live;
+pub(crate) mod look;
 mod plan;
 mod progress;
 mod run_log;
+mod status;
 pub(crate) mod style;
 mod text;
 pub(crate) mod time;
 mod tracing_setup;
+mod views;
 
 use std::{
     io::{self, IsTerminal, Stderr, Stdout, Write},

@@ -80,9 +80,14 @@ fn changes(step: &Step, look: Look) -> String {
     if step.action == Action::Create {
         return String::new();
     }
-    let width = step.changes.iter().map(|c| c.path.chars().count()).max().unwrap_or(0);
+    fields(&step.changes, "      ", look)
+}
+
+/// Fields with what they were and what they become, a line each.
+pub(super) fn fields(changes: &[Change], indent: &str, look: Look) -> String {
+    let width = changes.iter().map(|c| c.path.chars().count()).max().unwrap_or(0);
     let mut text = String::new();
-    for change in &step.changes {
+    for change in changes {
         let Change { path, before, after } = change;
         let value = match (before, after) {
             (Some(b), Some(a)) => format!("{} {} {}", paint(RED, value(b)), look.arrow(), paint(GREEN, value(a))),
@@ -90,7 +95,7 @@ fn changes(step: &Step, look: Look) -> String {
             (Some(b), None) => format!("{} {}", paint(DIM, "-"), paint(RED, value(b))),
             (None, None) => String::new(),
         };
-        let _ = writeln!(text, "      {}  {value}", padded(CYAN, path, width));
+        let _ = writeln!(text, "{indent}{}  {value}", padded(CYAN, path, width));
     }
     text
 }

@@ -1,12 +1,14 @@
-//! What is going on right now: a live line with a spinner on a terminal, and now and then a plain line elsewhere. It is told
-//! every event and picks what belongs on its line.
+//! What is going on right now: live lines with a spinner on a terminal, and now and then a plain line elsewhere. It is told
+//! every event and picks what belongs there.
 
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::ProgressDrawTarget;
 
 use super::{
     events::{Event, StepState},
+    live::Live,
+    look,
     style::{DIM, Look, paint},
     time,
 };
@@ -21,7 +23,7 @@ pub(crate) enum Progress {
     /// Machines read events.
     None,
     /// A terminal.
-    Live { bar: Option<ProgressBar>, spinner: &'static [&'static str], step: String },
+    Live(Box<Live>),
     /// A pipe or CI.
     Lines {
         repeat: Duration,
@@ -36,96 +38,73 @@ impl Progress {
     }
 
     pub(crate) fn live(look: Look) -> Self {
-        let spinner: &[&str] = if look.unicode {
-            &["⠋", "⠙", "⠹", "⠸", "⠼", "⠴", "⠦", "⠧", "⠇", "⠏", " "]
-        } else {
-            &["-", "\\", "|", "/", " "]
-        };
-        Progress::Live { bar: None, spinner, step: String::new() }
+        Progress::Live(Box::new(Live::new(look, ProgressDrawTarget::stderr())))
     }
 
     pub(crate) fn lines(ci: bool) -> Self {
         Progress::Lines { repeat: if ci { REPEAT_IN_CI } else { REPEAT }, said: None }
     }
 
-    /// Follows an event; a line to write where there is no live one.
+    /// Follows an event; a line to write before what the event itself says.
     pub(crate) fn follow(&mut self, event: &Event) -> Option<String> {
-        let message = match event {
-            Event::Building { command } => format!("building: {command}"),
-            Event::Step { title, state: StepState::Started, .. } => title.clone(),
-            // Between two things to wait for, the last one stays.
-            Event::Waiting { waiting_for, .. } if waiting_for.is_empty() => return None,
-            Event::Waiting { step, waiting_for, .. } => {
-                let step = if step.is_empty() { String::new() } else { format!("{step}: ") };
-                format!("{step}waiting for {waiting_for}")
-            }
-            Event::Released { .. }
-            | Event::Finished { .. }
-            | Event::Error { .. }
-            | Event::Plan { .. }
-            | Event::Image { .. } => {
-                self.clear();
-                return None;
-            }
-            _ => return None,
-        };
         match self {
             Progress::None => None,
-            Progress::Live { bar, spinner, step } => {
-                let bar = bar.get_or_insert_with(|| new_bar(spinner));
-                if *step != message {
-                    bar.set_message(message.clone());
-                    *step = message;
-                }
-                None
-            }
-            Progress::Lines { repeat, said } => {
+            Progress::Live(live) => live.follow(event),
+            Progress::Lines { repeat, said } => match event {
+                Event::Look(view) => Some(format!("  {}", look::line(view))),
                 // A step that starts is told by how it ends; what takes time is told while it does.
-                let Event::Waiting { elapsed_ms, .. } = event else { return None };
-                let now = Instant::now();
-                let (known, next) = said.take().filter(|(m, _)| *m == message).unwrap_or((message, now + PATIENCE));
-                if now < next {
-                    *said = Some((known, next));
-                    return None;
+                Event::Waiting { elapsed_ms, .. } => {
+                    let message = message(event)?;
+                    let now = Instant::now();
+                    let (known, next) = said.take().filter(|(m, _)| *m == message).unwrap_or((message, now + PATIENCE));
+                    if now < next {
+                        *said = Some((known, next));
+                        return None;
+                    }
+                    let line = paint(DIM, format!("  .. {known} ({})", time::length(*elapsed_ms)));
+                    *said = Some((known, now + *repeat));
+                    Some(line)
                 }
-                let line = paint(DIM, format!("  .. {known} ({})", time::length(*elapsed_ms)));
-                *said = Some((known, now + *repeat));
-                Some(line)
-            }
+                _ => None,
+            },
         }
     }
 
-    /// Writes something else while the live line is out of the way.
+    /// Writes something else while the live lines are out of the way.
     pub(crate) fn suspend<T>(&self, write: impl FnOnce() -> T) -> T {
         match self {
-            Progress::Live { bar: Some(bar), .. } => bar.suspend(write),
+            Progress::Live(live) => live.suspend(write),
             _ => write(),
         }
     }
 
-    /// Takes the live line away.
+    /// Takes the live lines away.
     pub(crate) fn clear(&mut self) {
-        if let Progress::Live { bar, step, .. } = self {
-            step.clear();
-            if let Some(bar) = bar.take() {
-                bar.finish_and_clear();
-            }
+        if let Progress::Live(live) = self {
+            live.clear();
         }
     }
 }
 
-fn new_bar(spinner: &'static [&'static str]) -> ProgressBar {
-    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
-    if let Ok(style) = ProgressStyle::with_template("{spinner} {wide_msg} {elapsed}") {
-        bar.set_style(style.tick_strings(spinner));
+/// What an event says is being done; none where it says nothing of the kind.
+pub(super) fn message(event: &Event) -> Option<String> {
+    match event {
+        Event::Building { command } => Some(format!("building: {command}")),
+        Event::Step { title, state: StepState::Started, .. } => Some(title.clone()),
+        // Between two things to wait for, the last one stays.
+        Event::Waiting { waiting_for, .. } if waiting_for.is_empty() => None,
+        Event::Waiting { step, waiting_for, .. } => {
+            let step = if step.is_empty() { String::new() } else { format!("{step}: ") };
+            Some(format!("{step}waiting for {waiting_for}"))
+        }
+        _ => None,
     }
-    bar.enable_steady_tick(Duration::from_millis(100));
-    bar
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::output::look::tests::sample;
 
     fn waiting(waiting_for: &str) -> Event {
         let (step, waiting_for) = ("service".to_owned(), waiting_for.to_owned());
@@ -143,5 +122,14 @@ mod tests {
         assert_eq!(progress.follow(&waiting("readiness")), None, "it was said");
         assert_eq!(progress.follow(&waiting("")), None);
         assert_eq!(progress.follow(&waiting("the store")), None, "something else has only just begun");
+    }
+
+    #[test]
+    fn a_pipe_hears_of_every_look() {
+        let mut progress = Progress::lines(true);
+        for n in 1..4 {
+            let line = progress.follow(&Event::Look(sample(n, 0, 41.0))).unwrap();
+            assert!(line.contains(&format!("look {n}:")), "{line}");
+        }
     }
 }

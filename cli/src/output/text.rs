@@ -2,12 +2,13 @@
 
 use std::fmt::Write as _;
 
-use dbird_core::{Outcome, Reason, TaskState};
+use dbird_core::Outcome;
 
 use super::{
-    Stream,
-    events::{CheckState, Event, FaultView, Live, ReleaseView, StatusRelease, StatusTask, StatusView, StepState},
-    plan,
+    Stream, drill,
+    events::{CheckState, Choice, Event, FaultView, Live, ReleaseView, StepState},
+    history::{self, outcome},
+    plan, status,
     style::{BOLD, CYAN, DIM, GREEN, Look, RED, RED_BOLD, YELLOW, padded, paint},
     time,
 };
@@ -59,6 +60,35 @@ pub(crate) fn of(event: &Event, look: Look) -> Option<(Stream, String)> {
             let shares: Vec<_> = weights.iter().map(|(release, percent)| format!("{release} {percent} %")).collect();
             progress(paint(DIM, format!("  traffic: {}", shares.join(", "))))
         }
+        // A look is said by whoever draws the live lines, or instead of them.
+        Event::Look(_) => None,
+        Event::PersonNeeded { release, waiting_for, choices, undone_in_ms } => {
+            progress(person_text(release, waiting_for, choices, *undone_in_ms))
+        }
+        Event::Parked { release, weight, choices } => {
+            let head = format!("{release} is left at {weight} %: nobody drives it, and the weights stand.");
+            result(format!("{}\n{}", paint(YELLOW, head), choices_text(choices)))
+        }
+        Event::Taken { release, request, by, pending: false } => {
+            result(format!("{release}: {request} was taken up; {by}"))
+        }
+        Event::Taken { release, request, by, .. } => {
+            result(format!("{release}: {request} is written down, and is heard at the next poll; {by}"))
+        }
+        Event::Requested { by, request, why } => {
+            let why = if why.is_empty() { String::new() } else { format!(": {why}") };
+            progress(format!("{} {by} asked to {request}{why}", paint(CYAN, "Request:")))
+        }
+        Event::Copied { place, took_ms } => progress(format!(
+            "{} the data was copied to {place} {}",
+            paint(GREEN, look.tick()),
+            paint(DIM, time::length(*took_ms))
+        )),
+        Event::Restored { from, saved } => result(match saved {
+            Some(saved) => format!("the data is that of {from}; what was there before is at {saved}"),
+            None => format!("the data is that of {from}"),
+        }),
+        Event::Drill(drill) => result(drill::text(drill, look)),
         Event::RollingBack { why } => progress(format!("{} {why}", paint(YELLOW, "Rolling back:"))),
         Event::Hook { command, state, detail, .. } => match state {
             StepState::Started => None,
@@ -71,8 +101,11 @@ pub(crate) fn of(event: &Event, look: Look) -> Option<(Stream, String)> {
         Event::Released { release, endpoints } => {
             result(released(release, endpoints.get("service").map(String::as_str), look))
         }
-        Event::Status(status) => result(status_text(status)),
-        Event::History { releases } => result(history_text(releases)),
+        Event::Status(view) => result(status::text(view)),
+        Event::History { releases, snapshots } => result(history::text(releases, snapshots)),
+        Event::Release { release, snapshot_stands, record } => {
+            result(history::whole(release, *snapshot_stands, record.image.as_ref(), look))
+        }
         Event::Unchanged { text } => result(text.clone()),
         Event::Log { release, task, stream, text, .. } => {
             let style = if stream == "stderr" { YELLOW } else { CYAN };
@@ -145,6 +178,24 @@ fn live_text(live: &Live) -> String {
     }
 }
 
+/// Why a person is needed, what to type, and what happens when nobody does.
+fn person_text(release: &str, waiting_for: &str, choices: &[Choice], undone_in_ms: u64) -> String {
+    let limit = time::length(undone_in_ms);
+    format!(
+        "{} {release} waits for {waiting_for}; undone by itself in {limit}. In another terminal:\n{}",
+        paint(YELLOW, "Your turn:"),
+        choices_text(choices)
+    )
+}
+
+/// Commands to type, each with what it does.
+pub(super) fn choices_text(choices: &[Choice]) -> String {
+    let width = choices.iter().map(|c| c.command.chars().count()).max().unwrap_or(0);
+    let lines: Vec<_> =
+        choices.iter().map(|c| format!("  {}  {}", padded(BOLD, &c.command, width), paint(DIM, &c.does))).collect();
+    lines.join("\n")
+}
+
 fn released(release: &ReleaseView, url: Option<&str>, look: Look) -> String {
     let took = time::length(release.took_ms);
     let place = url.map(|u| format!(" at {}", paint(BOLD, u))).unwrap_or_default();
@@ -162,146 +213,6 @@ fn released(release: &ReleaseView, url: Option<&str>, look: Look) -> String {
             format!("{} {} {}: {}", paint(RED, look.cross()), release.id, outcome(release.outcome).1, release.why)
         }
     }
-}
-
-fn outcome(outcome: Outcome) -> (anstyle::Style, &'static str) {
-    match outcome {
-        Outcome::Succeeded => (GREEN, "succeeded"),
-        Outcome::RolledBack => (YELLOW, "rolled back"),
-        Outcome::Removed => (YELLOW, "removed"),
-        Outcome::Failed => (RED, "failed"),
-        Outcome::Destroyed => (DIM, "destroyed"),
-    }
-}
-
-fn reason(reason: &Reason) -> String {
-    match reason {
-        Reason::Deploy => "deploy".to_owned(),
-        Reason::Rollback { to } => format!("rollback to {to}"),
-        Reason::Restart => "restart".to_owned(),
-        Reason::Destroy => "destroy".to_owned(),
-    }
-}
-
-/// A table; a release that did not simply succeed has its reason below it.
-fn history_text(releases: &[ReleaseView]) -> String {
-    let git = |r: &ReleaseView| match r.git_revision.split_once('-') {
-        _ if r.git_revision.is_empty() => "-".to_owned(),
-        Some((hash, _)) => format!("{}+", hash.get(..8).unwrap_or(hash)),
-        None => r.git_revision.get(..8).unwrap_or(&r.git_revision).to_owned(),
-    };
-    let head = ["", "release", "began (UTC)", "outcome", "took", "by", "git", "image", "why"].map(str::to_owned);
-    let rows: Vec<[String; 9]> = releases
-        .iter()
-        .map(|r| {
-            [
-                if r.live { "*" } else { "" }.to_owned(),
-                r.id.clone(),
-                time::stamp(r.started_unix_ms),
-                outcome(r.outcome).1.to_owned(),
-                time::length(r.took_ms),
-                r.actor.clone(),
-                git(r),
-                r.image.as_deref().map_or("-", short).to_owned(),
-                reason(&r.reason),
-            ]
-        })
-        .collect();
-    let width = |column: usize| rows.iter().chain([&head]).map(|row| row[column].chars().count()).max().unwrap_or(0);
-    let widths: [usize; 9] = std::array::from_fn(width);
-    let line = |cells: &[String; 9], style: &dyn Fn(usize) -> anstyle::Style| {
-        let cells = cells.iter().enumerate().map(|(i, cell)| padded(style(i), cell, widths[i]));
-        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
-    };
-    let mut text = line(&head, &|_| DIM);
-    for (row, r) in rows.iter().zip(releases) {
-        let style = |column| match column {
-            0 => GREEN,
-            1 => BOLD,
-            3 => outcome(r.outcome).0,
-            _ => anstyle::Style::new(),
-        };
-        let _ = write!(text, "\n{}", line(row, &style));
-        if !r.why.is_empty() {
-            let _ = write!(text, "\n   {}", paint(DIM, &r.why));
-        }
-    }
-    text
-}
-
-fn status_text(status: &StatusView) -> String {
-    let StatusView { service, environment, cloud, endpoints, releases, data, notes, busy } = status;
-    let mut text = format!("{} in {environment} on {cloud}\n", paint(BOLD, service));
-    let mut row = |name: &str, value: &str| {
-        let _ = writeln!(text, "  {name:<9} {value}");
-    };
-    for (name, url) in endpoints {
-        let name = if name == "service" { "url" } else { name };
-        row(name, url);
-    }
-    for (name, place) in data {
-        row("data", &format!("{name}: {place}"));
-    }
-    if let Some(busy) = busy {
-        row("busy", busy);
-    }
-    if releases.is_empty() {
-        row("live", "nothing; `dbird deploy` makes the first release");
-    }
-    for release in releases {
-        text.push('\n');
-        text.push_str(&status_release(release));
-    }
-    if !notes.is_empty() {
-        text.push('\n');
-        for note in notes {
-            let _ = writeln!(text, "{} {note}", paint(YELLOW, "Note:"));
-        }
-    }
-    text.trim_end().to_owned()
-}
-
-fn status_release(r: &StatusRelease) -> String {
-    let state = if r.ready { paint(GREEN, "ready") } else { paint(YELLOW, "not ready") };
-    let mut text = format!(
-        "{} {:>3} %  {state}  image {}  since {} UTC ({})\n",
-        padded(BOLD, &r.id, 4),
-        r.weight,
-        short(&r.image),
-        time::stamp(r.since_unix_ms),
-        time::ago(r.since_unix_ms),
-    );
-    let width = r.tasks.iter().map(|t| t.id.chars().count()).max().unwrap_or(0);
-    for task in &r.tasks {
-        let _ = writeln!(text, "     {:<width$}  {}", task.id, status_task(task));
-    }
-    text
-}
-
-fn status_task(t: &StatusTask) -> String {
-    let (style, state) = match t.state {
-        TaskState::Ready => (GREEN, "ready"),
-        TaskState::Starting => (CYAN, "starting"),
-        TaskState::Waiting => (CYAN, "waiting"),
-        TaskState::Draining => (CYAN, "draining"),
-        TaskState::Unready => (YELLOW, "unready"),
-        TaskState::BackingOff => (RED, "backing off"),
-        TaskState::Stopped => (DIM, "stopped"),
-    };
-    let mut parts = vec![padded(style, state, 11)];
-    parts.push(if t.restarts == 1 { "1 restart".to_owned() } else { format!("{} restarts", t.restarts) });
-    parts.extend(t.address.clone());
-    parts.extend(t.pid.map(|p| format!("pid {p}")));
-    let said = t.reported.iter().filter(|(key, _)| *key != "status").take(8);
-    parts.extend(said.map(|(key, value)| format!("{key}={}", plain(value))));
-    if !t.detail.is_empty() {
-        parts.push(paint(DIM, &t.detail));
-    }
-    parts.join("  ")
-}
-
-fn plain(value: &serde_json::Value) -> String {
-    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
 fn check_text(name: &str, state: CheckState, detail: &str, remedy: Option<&str>) -> String {

@@ -4,10 +4,12 @@
 
 use std::{
     fs,
-    io::{Read, Write},
+    io::{BufRead, BufReader, Read, Write},
     net::{TcpListener, TcpStream},
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
+    sync::{Arc, Mutex},
+    thread::JoinHandle,
     time::{Duration, Instant},
 };
 
@@ -150,6 +152,61 @@ impl Drop for Sealed {
                 }
             }
         }
+    }
+}
+
+/// A command that runs, and what it has said so far on both streams.
+pub(crate) struct Running {
+    child: Child,
+    said: Arc<Mutex<String>>,
+    readers: Vec<JoinHandle<()>>,
+}
+
+impl Running {
+    /// Listens to a command that was started with pipes.
+    pub(crate) fn of(mut child: Child) -> Self {
+        let said = Arc::new(Mutex::new(String::new()));
+        let streams: [Box<dyn Read + Send>; 2] =
+            [Box::new(child.stdout.take().unwrap()), Box::new(child.stderr.take().unwrap())];
+        let readers = streams.map(|stream| {
+            let said = said.clone();
+            std::thread::spawn(move || {
+                for line in BufReader::new(stream).lines().map_while(Result::ok) {
+                    let mut said = said.lock().unwrap();
+                    said.push_str(&line);
+                    said.push('\n');
+                }
+            })
+        });
+        Running { child, said, readers: readers.into() }
+    }
+
+    /// What it has said so far.
+    pub(crate) fn said(&self) -> String {
+        self.said.lock().unwrap().clone()
+    }
+
+    /// Waits until it has said this.
+    pub(crate) fn hear(&mut self, wanted: &str) {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while !self.said().contains(wanted) {
+            let over = self.child.try_wait().unwrap().is_some() && self.readers.iter().all(JoinHandle::is_finished);
+            let late = Instant::now() >= deadline || over;
+            assert!(!late || self.said().contains(wanted), "{wanted:?} was never said:\n{}", self.said());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Its process.
+    pub(crate) fn pid(&self) -> rustix::process::Pid {
+        rustix::process::Pid::from_raw(self.child.id().cast_signed()).unwrap()
+    }
+
+    /// Waits for its end: the exit code, and everything that it said.
+    pub(crate) fn end(mut self) -> (i32, String) {
+        let code = self.child.wait().unwrap().code().unwrap_or(-1);
+        self.readers.drain(..).for_each(|r| r.join().unwrap());
+        (code, self.said())
     }
 }
 

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use super::{Finding, duration, file::Root, slot::Slot};
 use crate::{
     Spec,
-    spec::{Strategy, Writer},
+    spec::{AnalysisSource, Strategy, Writer},
 };
 
 /// Every contradiction within a configuration.
@@ -18,6 +18,28 @@ pub(crate) fn of(root: &Root, spec: &Spec) -> Vec<Finding> {
     times(spec, &mut found);
     variables(spec, &mut found);
     clouds(root, spec, &mut found);
+    hooks(root, &mut found);
+    if spec.analysis.source == AnalysisSource::Prometheus && spec.analysis.prometheus.is_none() {
+        let message = "source = \"prometheus\" needs the address of the server";
+        found.push(Finding::at("analysis.source", message).help("prometheus = \"http://127.0.0.1:9090\""));
+    }
+    if !spec.analysis.selector.contains("{release}") {
+        let message = "the selector tells no release from another: {release} is missing";
+        found.push(Finding::at("analysis.selector", message).suggest("\"release=\\\"{release}\\\"\""));
+    }
+    for (key, command) in spec.storage.iter().flat_map(|s| [("backup", &s.backup), ("restore", &s.restore)]) {
+        if !command.is_empty() && !command.iter().any(|argument| argument.contains("{file}")) {
+            let message = format!("the {key} command is not told where the copy is: {{file}} is missing");
+            found.push(
+                Finding::at(format!("storage.{key}"), message)
+                    .help("for example [\"my-service\", \"backup\", \"{file}\"]"),
+            );
+        }
+    }
+    if !spec.drill_stored.is_empty() && !spec.drill_stored.iter().any(|argument| argument.contains("{prefix}")) {
+        let message = "the command is not told which scores are asked for: {prefix} is missing";
+        found.push(Finding::at("chaos.stored", message).help("for example [\"my-service\", \"stored\", \"{prefix}\"]"));
+    }
     if spec.storage.as_ref().is_some_and(|s| s.writer == Writer::Protocol && s.storage_protocol == 0) {
         let message = "writer = \"protocol\" needs the version of the protocol, and `storage_protocol` is 0";
         found.push(Finding::at("storage.storage_protocol", message).reads(&["storage.writer"]).suggest("1"));
@@ -86,8 +108,10 @@ fn canary_steps(root: &Root, spec: &Spec, found: &mut Vec<Finding>) {
             let message = format!("weights only grow: {} comes after {before}", step.weight);
             found.push(Finding::at(key("weight"), message));
         }
-        let waits = step.pause_ms > 0 || step.gate;
-        if step.weight == 100 && waits {
+        // Where looks are taken, a weight lasts as long as they do.
+        let waits = step.pause_ms > 0 || step.gate || spec.analysis.count > 0;
+        let waits_at_all = step.pause_ms > 0 || step.gate;
+        if step.weight == 100 && waits_at_all {
             let which = if step.gate { "gate" } else { "pause" };
             let message = "nothing is left to wait for at 100 %";
             found.push(Finding::at(key(which), message).help("`rollout.bake` keeps the previous release after 100 %"));
@@ -100,6 +124,18 @@ fn canary_steps(root: &Root, spec: &Spec, found: &mut Vec<Finding>) {
     if before != 100 {
         let message = "the last step must give the new release all traffic";
         found.push(Finding::at("rollout.steps", message).help("end with { weight = 100 }"));
+    }
+}
+
+/// A hook does one thing.
+fn hooks(root: &Root, found: &mut Vec<Finding>) {
+    for (i, hook) in root.rollout.keys.hooks.items.iter().enumerate() {
+        let message = match (hook.keys.run.is_absent(), hook.keys.url.is_absent()) {
+            (true, true) => "a hook needs something to do: `run` or `url`",
+            (false, false) => "a hook has either `run` or `url`; write two hooks for both",
+            _ => continue,
+        };
+        found.push(Finding::at(format!("rollout.hooks.{i}"), message).help("run = [\"my-service\", \"check\"]"));
     }
 }
 

@@ -15,7 +15,8 @@ use super::{
     table::{Declared, Leaf, Node, map, table, tables},
     texts::{
         VARIABLE, certificate, check_variable, cloud_word, domain, file_path, http_url, image, listen, mount, name,
-        network, recipient, repository, role, secret_name, state_url, text, url_path, value, variable, versions,
+        network, recipient, repository, role, secret_name, state_url, text, url_path, url_path_or_none, value,
+        variable, versions,
     },
 };
 use crate::spec::{
@@ -207,10 +208,14 @@ declare! {
         journal: Entry<Journal> = choice() => Journal::ExclusiveWal;
         /// The protocol version by which releases share the store; 0 for none.
         storage_protocol: Entry<u32> = whole(0, 1_000_000) => 0;
-        /// When a snapshot of the data is taken.
-        snapshot: Entry<Snapshot> = choice() => Snapshot::BeforeRelease;
+        /// When a copy of the data is taken; before each release where there is a `backup` command, if it is left out.
+        snapshot: Entry<Snapshot> = choice();
         /// How many snapshots are kept.
         snapshots_kept: Entry<u32> = whole(1, 1000) => 10;
+        /// Program and arguments that copy the data to {file}, run as a one-off task: `dbird backup` and snapshots.
+        backup: Entry<Vec<String>> = command();
+        /// Program and arguments that bring the data back from {file}: `dbird restore`.
+        restore: Entry<Vec<String>> = command();
     }
 }
 
@@ -251,7 +256,7 @@ declare! {
         controller: Entry<Controller> = choice();
         /// canary: the first share in percent.
         weight: Entry<u8> = whole(1, 99) => 10;
-        /// canary: how long that share is kept.
+        /// canary: how long that share is kept; "0s": as long as the looks at it take.
         pause: Entry<u64> = duration(0, DAY) => 5 * MINUTE;
         /// canary: all weights, where the cloud can; instead of `weight` and `pause`.
         steps: Tables<WeightStep> = tables(32);
@@ -267,6 +272,8 @@ declare! {
         bake: Entry<u64> = duration(0, 7 * DAY) => 0;
         /// A rollout that takes longer has failed.
         deadline: Entry<u64> = duration(SECOND, 14 * DAY) => 30 * MINUTE;
+        /// A candidate of which nothing new is heard for this long has failed.
+        progress_deadline: Entry<u64> = duration(SECOND, 14 * DAY) => 10 * MINUTE;
         /// How long an inconclusive pause may last without a person.
         pause_limit: Entry<u64> = duration(0, 14 * DAY) => 30 * MINUTE;
         /// Releases that can be rolled back to.
@@ -281,7 +288,7 @@ declare! {
     WeightStep {
         /// The candidate's share in percent; the last step's is 100.
         weight: Entry<u8> = required(whole(1, 100));
-        /// How long to stay there.
+        /// How long to stay there; "0s": as long as the looks take.
         pause: Entry<u64> = duration(0, DAY) => 0;
         /// Wait there for a person: `dbird promote`.
         gate: Entry<bool> = flag() => false;
@@ -293,8 +300,10 @@ declare! {
     Hook {
         /// When it runs.
         when: Entry<HookWhen> = required(choice());
-        /// Program and arguments, run as a one-off task of the release's image.
-        run: Entry<Vec<String>> = required(command());
+        /// Program and arguments, run as a one-off task of the release's image. Either this, or `url`.
+        run: Entry<Vec<String>> = command();
+        /// An address that is told by POST, with what happens as JSON; anything but 2xx is a failure. Either this, or `run`.
+        url: Entry<String> = http_url();
         /// It has failed after this long.
         timeout: Entry<u64> = duration(SECOND, DAY) => 5 * MINUTE;
     }
@@ -321,6 +330,16 @@ declare! {
         p99_ms_max: Entry<u64> = whole(1, 3_600_000) => 500;
         /// Where the numbers come from.
         source: Entry<AnalysisSource> = choice() => AnalysisSource::Auto;
+        /// Good looks in a row that are needed before traffic moves on.
+        success_limit: Entry<u32> = whole(1, 10_000) => 1;
+        /// Looks in a row whose source can't be read, after which there is no data.
+        error_limit: Entry<u32> = whole(1, 10_000) => 4;
+        /// A path that dbird asks the candidate for where there are too few requests; none where empty.
+        probe: Entry<String> = url_path_or_none() => String::new();
+        /// The Prometheus server, with source = "prometheus".
+        prometheus: Entry<String> = http_url() => String::new();
+        /// Which of its series are a release's; {release} stands for its name, as r4.
+        selector: Entry<String> = text() => "release=\"{release}\"".to_owned();
     }
 }
 
@@ -369,6 +388,9 @@ declare! {
     Chaos {
         /// Whether `dbird drill` may inject faults here.
         drills: Entry<Drills> = choice() => Drills::Refused;
+        /// Program and arguments that print the identity of every stored score that begins with {prefix}: a drill looks with it
+        /// whether all that was acknowledged is there.
+        stored: Entry<Vec<String>> = command();
     }
 }
 

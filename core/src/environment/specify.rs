@@ -10,8 +10,8 @@ use crate::{
     Cloud, Spec,
     spec::{
         Alerts, Analysis, Artefact, AwsSettings, AzureSettings, Build, Controller, Health, Hook, LocalSettings,
-        Rollout, Scale, ScaleStep, SecretRef, Service, Slo, Statement, Storage, StorageKind, Strategy, Telemetry,
-        WeightStep,
+        Rollout, Scale, ScaleStep, SecretRef, Service, Slo, Snapshot, Statement, Storage, StorageKind, Strategy,
+        Telemetry, WeightStep,
     },
 };
 
@@ -38,13 +38,14 @@ pub(crate) fn specify(root: &Root, request: &Request<'_>) -> Spec {
         storage,
         scale: scale(&root.scale.keys),
         rollout: rollout(&root.rollout.keys),
-        analysis: analysis(&root.analysis.keys),
+        analysis: analysis(&root.analysis.keys, root.telemetry.keys.metrics()),
         env: root.env.set().unwrap_or_default(),
         secrets: root.secrets.set().unwrap_or_default().into_iter().map(|(k, v)| (k, secret(v))).collect(),
         telemetry: telemetry(&root.telemetry.keys),
         slo: slo(&root.slo.keys),
         alerts: Alerts { notify: root.alerts.keys.notify() },
         drills_allowed: root.chaos.keys.drills() == Drills::Allowed,
+        drill_stored: root.chaos.keys.stored.set().unwrap_or_default(),
         state_url: override_of.unwrap_or_else(|| root.state.keys.url()),
         local: local(&clouds.local.keys),
         aws,
@@ -89,14 +90,18 @@ fn health(keys: &file::Health) -> Health {
 }
 
 fn storage(keys: &file::Storage) -> Storage {
+    let backup: Vec<String> = keys.backup.set().unwrap_or_default();
+    let usual = if backup.is_empty() { Snapshot::None } else { Snapshot::BeforeRelease };
     Storage {
         kind: keys.kind.set().unwrap_or(StorageKind::Files),
         mount: keys.mount.set().unwrap_or_default(),
         writer: keys.writer(),
         journal: keys.journal(),
         storage_protocol: keys.storage_protocol(),
-        snapshot: keys.snapshot(),
+        snapshot: keys.snapshot.set().unwrap_or(usual),
         snapshots_kept: keys.snapshots_kept(),
+        backup,
+        restore: keys.restore.set().unwrap_or_default(),
     }
 }
 
@@ -141,20 +146,22 @@ fn rollout(keys: &file::Rollout) -> Rollout {
         _ => Controller::Codedeploy,
     };
     let hook = |hook: &file::Hook| {
-        Some(Hook { when: hook.when.set()?, run: hook.run.set().unwrap_or_default(), timeout_ms: hook.timeout() })
+        let url = hook.url.set().filter(|url| !url.is_empty());
+        Some(Hook { when: hook.when.set()?, run: hook.run.set().unwrap_or_default(), url, timeout_ms: hook.timeout() })
     };
     Rollout {
         strategy,
         controller: keys.controller.set().unwrap_or(usual),
         bake_ms: keys.bake(),
         deadline_ms: keys.deadline(),
+        progress_deadline_ms: keys.progress_deadline(),
         pause_limit_ms: keys.pause_limit(),
         keep: keys.keep(),
         hooks: keys.hooks.items.iter().filter_map(|item| hook(&item.keys)).collect(),
     }
 }
 
-fn analysis(keys: &file::Analysis) -> Analysis {
+fn analysis(keys: &file::Analysis, metrics: String) -> Analysis {
     Analysis {
         interval_ms: keys.interval(),
         count: keys.count(),
@@ -165,6 +172,12 @@ fn analysis(keys: &file::Analysis) -> Analysis {
         error_rate_max: keys.error_rate_max(),
         p99_ms_max: keys.p99_ms_max(),
         source: keys.source(),
+        success_limit: keys.success_limit(),
+        error_limit: keys.error_limit(),
+        probe: Some(keys.probe()).filter(|path| !path.is_empty()),
+        prometheus: Some(keys.prometheus()).filter(|url| !url.is_empty()),
+        selector: keys.selector(),
+        metrics,
     }
 }
 

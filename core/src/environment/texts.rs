@@ -201,6 +201,11 @@ pub(crate) fn url_path() -> Text {
 }
 
 /// An HTTP address, or nothing.
+pub(crate) fn url_path_or_none() -> Text {
+    Text { empty: true, pattern: None, ..url_path() }
+}
+
+/// An http address.
 pub(crate) fn http_url() -> Text {
     let check = |text: &str| match text.split_once("://") {
         Some(("http" | "https", rest)) if !rest.is_empty() && !text.contains(char::is_whitespace) => Ok(()),

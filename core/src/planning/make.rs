@@ -103,7 +103,13 @@ pub fn plan(input: &Input<'_>) -> Result<Plan, PlanError> {
         }
         crossing => crossing.zip(course).map(|(_, course)| course.stopping_first()),
     };
-    let course = stopped_first.as_ref().or(course);
+    let mut course = stopped_first.as_ref().or(course).cloned();
+    if let (Some(course), Some(current)) = (&mut course, input.observed.current())
+        && !course.batches.is_empty()
+    {
+        course.copies_before = u32::try_from(current.tasks.len()).unwrap_or(0);
+    }
+    let course = course.as_ref();
     let risks = risks::risks(input, &steps, course, parent);
     Ok(Plan {
         format: PLAN_FORMAT,

@@ -90,6 +90,7 @@ const ALL: &[Policy] = &[
     cloud::SIZE_NOT_OFFERED,
     cloud::SCRATCH_WITHOUT_PROGRAM,
     rollout::NUMBERS_OF_ANOTHER_CLOUD,
+    storage::COPY_WITHOUT_COMMAND,
 ];
 
 /// Every policy, by code.

@@ -16,7 +16,8 @@ pub(super) const ENGINE_CANNOT: Policy = Policy {
     waivable: false,
     clouds: AWS,
     what: "On AWS traffic is moved by CodeDeploy or by ECS. Both know one canary weight with one pause, or equal linear \
-           steps, in whole minutes, and neither stops at a gate between weights. CodeDeploy can't replace tasks in \
+           steps, in whole minutes, and neither stops at a gate between weights. A pause that is left to the looks (0s) is \
+           rounded up to the next minute. CodeDeploy can't replace tasks in \
            place (rolling, recreate); ECS can.",
     why: "The engine would refuse the deployment, or round what was asked for.",
     fix: "Use `weight` and `pause` in whole minutes, `controller = \"ecs\"` for rolling and recreate; or keep the lists \
@@ -35,7 +36,7 @@ pub(super) const ENGINE_CANNOT: Policy = Policy {
                     format!("on aws, CodeDeploy can't do {name}: it always starts all new tasks beside the old");
                 found.push(Finding::at("rollout.controller", message).reads(&["rollout.strategy"]).suggest("\"ecs\""));
             }
-            Strategy::Canary { steps } => canary(engine, steps, found),
+            Strategy::Canary { steps } => canary(engine, steps, spec.analysis.count > 0, found),
             Strategy::Linear { every_ms, .. } => {
                 if let Some(why) = not_whole_minutes(*every_ms) {
                     let message = format!("on aws, {engine} waits whole minutes between steps: {why}");
@@ -47,7 +48,8 @@ pub(super) const ENGINE_CANNOT: Policy = Policy {
     },
 };
 
-fn canary(engine: &str, steps: &[WeightStep], found: &mut Vec<Finding>) {
+/// A pause that is left to the looks (`0s`) is rounded up there, since nobody asked for seconds.
+fn canary(engine: &str, steps: &[WeightStep], judged: bool, found: &mut Vec<Finding>) {
     let before_all: Vec<&WeightStep> = steps.iter().filter(|step| step.weight < 100).collect();
     if before_all.len() > 1 {
         let message = format!("on aws, {engine} knows one canary weight before 100 %, not {}", before_all.len());
@@ -58,7 +60,7 @@ fn canary(engine: &str, steps: &[WeightStep], found: &mut Vec<Finding>) {
         if step.gate {
             let message = format!("on aws, {engine} can't wait for a person between weights");
             found.push(Finding::at(format!("rollout.steps.{i}.gate"), message).help("use `pause` in whole minutes"));
-        } else if let Some(why) = not_whole_minutes(step.pause_ms) {
+        } else if let Some(why) = not_whole_minutes(step.pause_ms).filter(|_| step.pause_ms > 0 || !judged) {
             let message = format!("on aws, {engine} pauses for whole minutes: {why}");
             found.push(Finding::at("rollout.pause", message).else_at(format!("rollout.steps.{i}.pause")));
         }

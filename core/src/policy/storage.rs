@@ -4,7 +4,7 @@ use super::{AWS_AND_AZURE, AZURE, EVERYWHERE, Policy};
 use crate::{
     Cloud, Spec,
     environment::{Finding, Severity},
-    spec::{Journal, StorageKind, Strategy, Writer},
+    spec::{Journal, Snapshot, StorageKind, Strategy, Writer},
 };
 
 pub(super) const SINGLE_WRITER_SCALED: Policy = Policy {
@@ -142,6 +142,30 @@ pub(super) const MANY_WRITERS_ON_SQLITE: Policy = Policy {
         if spec.storage.as_ref().is_some_and(many) {
             let finding = Finding::at("storage.writer", "a SQLite database has one writer");
             found.push(finding.reads(WRITER).suggest("\"exclusive\""));
+        }
+    },
+};
+
+pub(super) const COPY_WITHOUT_COMMAND: Policy = Policy {
+    code: "DB017",
+    title: "a copy before each release that nothing takes",
+    severity: Severity::Warning,
+    waivable: false,
+    clouds: EVERYWHERE,
+    what: "`[storage] snapshot` is \"before-release\", and there is no `backup` command.",
+    why: "dbird does not know how to copy a service's data while it is being written: the service's own command does. \
+          Without one, releases begin without a copy, and there is nothing to go back to when one damages data.",
+    fix: "Give the command that copies the data to `{file}`, and the one that brings it back; or say \
+          `snapshot = \"none\"`.",
+    wrong: "[storage]\nkind = \"sqlite\"\nmount = \"/data\"\nwriter = \"exclusive\"\nsnapshot = \"before-release\"",
+    right: "[storage]\nkind = \"sqlite\"\nmount = \"/data\"\nwriter = \"exclusive\"\nsnapshot = \"before-release\"\n\
+            backup = [\"my-service\", \"backup\", \"{file}\"]\nrestore = [\"my-service\", \"restore\", \"{file}\"]",
+    check: |spec, found| {
+        let Some(storage) = &spec.storage else { return };
+        if storage.snapshot == Snapshot::BeforeRelease && storage.backup.is_empty() {
+            let message = "nothing copies the data before a release: there is no `backup` command";
+            let finding = Finding::at("storage.snapshot", message).reads(&["storage.backup"]);
+            found.push(finding.help("backup = [\"my-service\", \"backup\", \"{file}\"], or snapshot = \"none\""));
         }
     },
 };

@@ -7,15 +7,19 @@ use thiserror::Error;
 
 use crate::{
     Capabilities, Cloud, ReleaseId, Spec,
-    provider::Driver,
-    spec::{Hook, HookWhen, Strategy, WeightStep, Writer},
+    provider::{Driver, Start},
+    snapshot::Copying,
+    spec::{Analysis, AnalysisSource, Hook, HookWhen, Strategy, WeightStep, Writer},
 };
 
 /// The longest that requests are held while two processes swap a store.
 pub const SWAP_HOLD_LIMIT_MS: u64 = 1_500;
 
+/// A candidate that nothing new is heard of for this long has failed, unless something else is said.
+pub const PROGRESS_DEADLINE_MS: u64 = 600_000;
+
 /// How a release takes over.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Course {
     /// The strategy as it is spelled in environment files.
     pub strategy: String,
@@ -31,6 +35,57 @@ pub struct Course {
     pub pause_limit_ms: u64,
     /// Commands on the way, in the order in which they were written.
     pub hooks: Vec<Hook>,
+    /// Nothing of the candidate is started before the previous release has stopped.
+    #[serde(default)]
+    pub cold: bool,
+    /// Rolling: the candidate's copies at each weight; empty otherwise.
+    #[serde(default)]
+    pub batches: Vec<u32>,
+    /// Rolling: the copies of a whole release.
+    #[serde(default)]
+    pub copies: u32,
+    /// Rolling: the copies of the release that serves before it; 0 for as many.
+    #[serde(default)]
+    pub copies_before: u32,
+    /// Nothing new from the provider for this long, while it makes the candidate or moves traffic, is a failure.
+    #[serde(default = "progress_deadline_ms")]
+    pub progress_deadline_ms: u64,
+    /// How the candidate is judged; none where nobody can say what its requests are like.
+    #[serde(default)]
+    pub analysis: Option<Analysis>,
+    /// The copy of the data that is taken before anything else; none where none is wanted, or possible.
+    #[serde(default)]
+    pub copy: Option<Copying>,
+    /// Exactly one process writes to the store, and says so when it is asked whether it is ready.
+    #[serde(default)]
+    pub one_writer: bool,
+}
+
+fn progress_deadline_ms() -> u64 {
+    PROGRESS_DEADLINE_MS
+}
+
+impl Default for Course {
+    /// All traffic at once, judged by nothing but readiness, with half an hour for everything.
+    fn default() -> Self {
+        Course {
+            strategy: "all-at-once".to_owned(),
+            swap: false,
+            weights: all_at_once(),
+            bake_ms: 0,
+            deadline_ms: 1_800_000,
+            pause_limit_ms: 1_800_000,
+            hooks: Vec::new(),
+            cold: false,
+            batches: Vec::new(),
+            copies: 0,
+            copies_before: 0,
+            progress_deadline_ms: PROGRESS_DEADLINE_MS,
+            analysis: None,
+            copy: None,
+            one_writer: false,
+        }
+    }
 }
 
 /// This cloud can't carry out the rollout that was asked for.
@@ -76,34 +131,36 @@ impl Course {
         let rollout = &spec.rollout;
         let strategy = rollout.strategy.name().to_owned();
         let cloud = capabilities.cloud;
-        let swap = spec.storage.as_ref().is_some_and(|s| s.writer == Writer::Exclusive);
+        let exclusive = spec.storage.as_ref().is_some_and(|s| s.writer == Writer::Exclusive);
+        let cold = rollout.strategy == Strategy::Recreate;
+        let swap = exclusive || cold;
+        let mut batches = Vec::new();
         let weights = match &rollout.strategy {
             _ if swap => all_at_once(),
             Strategy::Canary { steps } => steps.clone(),
             Strategy::Linear { percent, every_ms } => linear(*percent, *every_ms),
-            Strategy::AllAtOnce | Strategy::BlueGreen | Strategy::Rolling { .. } | Strategy::Recreate => all_at_once(),
+            Strategy::Rolling { batch_percent, .. } => {
+                batches = rolling(spec.scale.min, *batch_percent);
+                batches.iter().map(|new| step(share(*new, spec.scale.min))).collect()
+            }
+            Strategy::AllAtOnce | Strategy::BlueGreen | Strategy::Recreate => all_at_once(),
         };
-        if swap {
-            if !capabilities.swap {
-                return Err(Unsupported::Swap { cloud });
-            }
-        } else {
-            let carried_out_as = match rollout.strategy {
-                Strategy::Rolling { .. } | Strategy::Recreate => "blue-green",
-                _ => strategy.as_str(),
-            };
-            match capabilities.strategies.get(carried_out_as) {
-                Some(Driver::Dbird) => {}
-                Some(Driver::Cloud) => return Err(Unsupported::CloudDriven { strategy, cloud }),
-                None => {
-                    let known = capabilities.strategies.keys().cloned().collect::<Vec<_>>().join(", ");
-                    return Err(Unsupported::Strategy { strategy, cloud, known });
-                }
-            }
-            if weights.len() > 1 && !capabilities.any_weights {
-                return Err(Unsupported::Weights { strategy, cloud });
+        if swap && !capabilities.swap {
+            return Err(Unsupported::Swap { cloud });
+        }
+        match capabilities.strategies.get(&strategy) {
+            Some(Driver::Dbird) => {}
+            _ if exclusive => {}
+            Some(Driver::Cloud) => return Err(Unsupported::CloudDriven { strategy, cloud }),
+            None => {
+                let known = capabilities.strategies.keys().cloned().collect::<Vec<_>>().join(", ");
+                return Err(Unsupported::Strategy { strategy, cloud, known });
             }
         }
+        if weights.len() > 1 && !capabilities.any_weights {
+            return Err(Unsupported::Weights { strategy, cloud });
+        }
+        let own_numbers = matches!(spec.analysis.source, AnalysisSource::Metrics | AnalysisSource::Prometheus);
         Ok(Course {
             strategy,
             swap,
@@ -112,12 +169,58 @@ impl Course {
             deadline_ms: rollout.deadline_ms,
             pause_limit_ms: rollout.pause_limit_ms,
             hooks: rollout.hooks.clone(),
+            cold,
+            copies: if batches.is_empty() { 0 } else { spec.scale.min },
+            batches,
+            copies_before: 0,
+            progress_deadline_ms: rollout.progress_deadline_ms,
+            analysis: (spec.analysis.count > 0 && (capabilities.samples || own_numbers)).then(|| spec.analysis.clone()),
+            copy: spec.storage.as_ref().and_then(Copying::of),
+            one_writer: spec.storage.as_ref().is_some_and(|s| s.writer == Writer::Protocol),
         })
+    }
+
+    /// How much of the candidate is started before it gets traffic.
+    pub fn start(&self, parent: Option<ReleaseId>) -> Start {
+        match (self.batches.first(), parent) {
+            (_, None) => Start::All,
+            _ if self.cold => Start::Nothing,
+            (Some(count), _) => Start::Copies { count: *count },
+            (None, _) => Start::All,
+        }
+    }
+
+    /// How many of the previous release's copies are left beside so many new ones: the same share of them.
+    pub fn copies_left(&self, new: u32) -> u32 {
+        let before = if self.copies_before == 0 { self.copies } else { self.copies_before };
+        let left = u64::from(before) * u64::from(self.copies.saturating_sub(new));
+        u32::try_from(left.div_ceil(u64::from(self.copies.max(1)))).unwrap_or(before)
     }
 
     /// The same with the previous release stopped before this one opens the store, whatever was asked for.
     pub fn stopping_first(&self) -> Course {
-        Course { strategy: "recreate".to_owned(), swap: true, weights: all_at_once(), ..self.clone() }
+        Course {
+            strategy: "recreate".to_owned(),
+            swap: true,
+            weights: all_at_once(),
+            batches: Vec::new(),
+            copies: 0,
+            ..self.clone()
+        }
+    }
+
+    /// How long traffic stays at a weight, by its place in [`Course::weights`]; at a gate a person decides how long.
+    pub fn hold_ms(&self, step: usize) -> u64 {
+        let Some(&WeightStep { weight, pause_ms, gate }) = self.weights.get(step) else { return 0 };
+        if step + 1 == self.weights.len() {
+            return pause_ms.max(self.bake_ms);
+        }
+        match &self.analysis {
+            Some(analysis) if pause_ms == 0 && !gate && weight < 100 && self.batches.is_empty() => {
+                analysis.interval_ms.saturating_mul(u64::from(analysis.count))
+            }
+            _ => pause_ms,
+        }
     }
 
     /// The hooks that run at this point, by their place in [`Course::hooks`].
@@ -129,6 +232,11 @@ impl Course {
     pub fn describe(&self, parent: Option<ReleaseId>) -> String {
         let mut text = match parent {
             None => "first release: all traffic as soon as it is ready".to_owned(),
+            Some(_) if self.cold => {
+                "recreate: the previous release stops, then this one starts; requests are held meanwhile, and told to come back \
+                 when that takes long"
+                    .to_owned()
+            }
             Some(_) if self.swap => {
                 let instead = if matches!(self.strategy.as_str(), "recreate" | "blue-green" | "all-at-once") {
                     String::new()
@@ -147,6 +255,12 @@ impl Course {
             text +=
                 &format!("; {parent} is kept for {bake} after that", parent = self.kept(), bake = span(self.bake_ms));
         }
+        if let (Some(analysis), Some(_)) = (&self.analysis, parent) {
+            text += &format!("; {}", judged(analysis, self.weights.len() > 1 || self.bake_ms > 0));
+        }
+        if let (Some(copy), Some(_)) = (&self.copy, parent) {
+            text += &format!("; the data is copied first (the last {} copies are kept)", copy.kept);
+        }
         if !self.hooks.is_empty() {
             let s = if self.hooks.len() == 1 { "" } else { "s" };
             text += &format!("; {} hook{s}", self.hooks.len());
@@ -161,26 +275,62 @@ impl Course {
     fn describe_weights(&self) -> String {
         if self.weights.len() <= 1 {
             return match self.strategy.as_str() {
-                "rolling" => "blue-green of all copies at once (how rolling is carried out here)".to_owned(),
-                "recreate" => "blue-green (how recreate is carried out for a store that releases may share)".to_owned(),
+                "rolling" if self.copies == 1 => "rolling: the new copy is ready before the old one stops".to_owned(),
+                "rolling" => format!("rolling: all {} copies at once", self.copies),
                 name => format!("{name}: all traffic moves once the new release is ready"),
             };
         }
+        if let [first, ..] = self.batches.as_slice() {
+            return format!(
+                "rolling: {} of {} copies at a time, new ones ready before old ones stop",
+                first, self.copies
+            );
+        }
+        let held = |pause_ms: u64| match &self.analysis {
+            Some(analysis) if pause_ms == 0 => analysis.interval_ms.saturating_mul(u64::from(analysis.count)),
+            _ => pause_ms,
+        };
         let steps: Vec<_> = self
             .weights
             .iter()
             .map(|w| match (w.gate, w.pause_ms) {
                 (true, _) => format!("{} % until somebody goes on", w.weight),
-                (false, 0) => format!("{} %", w.weight),
-                (false, pause) => format!("{} % for {}", w.weight, span(pause)),
+                (false, _) if w.weight == 100 => "100 %".to_owned(),
+                (false, pause) => format!("{} % for {}", w.weight, span(held(pause))),
             })
             .collect();
-        format!("{}: {} (by time; metrics are not judged)", self.strategy, shorten(&steps))
+        format!("{}: {}", self.strategy, shorten(&steps))
     }
 }
 
+fn judged(analysis: &Analysis, held: bool) -> String {
+    if held {
+        format!("judged every {}", span(analysis.interval_ms))
+    } else {
+        "not judged, since nothing holds it".to_owned()
+    }
+}
+
+fn step(weight: u8) -> WeightStep {
+    WeightStep { weight, pause_ms: 0, gate: false }
+}
+
 fn all_at_once() -> Vec<WeightStep> {
-    vec![WeightStep { weight: 100, pause_ms: 0, gate: false }]
+    vec![step(100)]
+}
+
+/// How many copies are new after each batch; the last is all.
+fn rolling(copies: u32, batch_percent: u8) -> Vec<u32> {
+    let copies = copies.max(1);
+    let batch = (u64::from(copies) * u64::from(batch_percent)).div_ceil(100).max(1);
+    let batch = u32::try_from(batch).unwrap_or(copies);
+    (1..=copies.div_ceil(batch)).map(|n| n.saturating_mul(batch).min(copies)).collect()
+}
+
+/// Copies as a share of the traffic: at least 1 %, and 100 only for all.
+fn share(new: u32, copies: u32) -> u8 {
+    let percent = u64::from(new) * 100 / u64::from(copies.max(1));
+    u8::try_from(percent.clamp(1, 100)).unwrap_or(100)
 }
 
 fn linear(percent: u8, every_ms: u64) -> Vec<WeightStep> {

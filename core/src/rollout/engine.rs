@@ -1,8 +1,12 @@
 //! The engine: a state machine that follows one service step from its candidate to its end. It decides when traffic
 //! moves, when hooks run and when everything is undone; it never acts, and it reads no clock.
 
+use std::{collections::BTreeMap, time::Duration};
+
+use super::{hold::Holding, waiting::Waiting};
 use crate::{
-    Outcome, ReleaseId, Steer, Weights,
+    Outcome, Phase, Progress, ReleaseId, Steer, Weights,
+    analysis::{Judge, Unclear, Verdict},
     rollout::{Course, Decision, Event},
     spec::{HookWhen, WeightStep},
 };
@@ -21,7 +25,7 @@ pub(super) enum Stage {
     /// Traffic moves to a weight.
     Shifting { step: usize, asked_ms: Option<u64> },
     /// Traffic stays at a weight.
-    Holding { step: usize, since_ms: u64 },
+    Holding(Holding),
     /// The previous release is going away.
     Finishing { since_ms: u64, asked_ms: Option<u64> },
     /// Traffic goes back.
@@ -58,6 +62,12 @@ pub struct Engine {
     pub(super) logs: Vec<String>,
     /// What the provider last said that it waits for, for the sentence about a deadline.
     pub(super) last_wait: String,
+    /// When the provider last said something new, and what: its phase, traffic, and number of events.
+    pub(super) moved_ms: u64,
+    pub(super) last_seen: Option<(Phase, Weights, usize)>,
+    pub(super) judge: Option<Judge>,
+    pub(super) verdict: Verdict,
+    pub(super) bad_looks: u32,
 }
 
 impl Engine {
@@ -67,7 +77,9 @@ impl Engine {
             // Nobody to share traffic with, and nothing to keep.
             course.weights = vec![WeightStep { weight: 100, pause_ms: 0, gate: false }];
             course.bake_ms = 0;
+            course.batches.clear();
         }
+        let judge = course.analysis.clone().filter(|a| a.count > 0).map(|a| Judge::new(a, course.one_writer));
         Engine {
             deadline_ms: now_ms.saturating_add(course.deadline_ms),
             course,
@@ -80,7 +92,19 @@ impl Engine {
             remark: String::new(),
             logs: Vec::new(),
             last_wait: String::new(),
+            moved_ms: now_ms,
+            last_seen: None,
+            judge,
+            verdict: Verdict::Unclear(Unclear::NotYet),
+            bad_looks: 0,
         }
+    }
+
+    /// An engine for a candidate that was found at a weight, where it stays until somebody says how it goes on.
+    pub fn at_gate(course: Course, candidate: ReleaseId, parent: Option<ReleaseId>, step: usize, now_ms: u64) -> Self {
+        let engine = Engine::new(course, candidate, parent, now_ms);
+        let step = step.min(engine.course.weights.len().saturating_sub(1));
+        Engine { stage: Stage::Holding(Holding::new(step, now_ms)), ..engine }
     }
 
     /// An engine for a candidate that was found with all traffic: it finishes.
@@ -119,6 +143,26 @@ impl Engine {
         &self.logs
     }
 
+    /// What the last look said.
+    pub fn verdict(&self) -> Verdict {
+        self.verdict
+    }
+
+    /// Its judge, where it has one.
+    pub fn judge(&self) -> Option<&Judge> {
+        self.judge.as_ref()
+    }
+
+    /// Adds to the reason what was found out after the decision.
+    pub fn explain(&mut self, more: &str, logs: Vec<String>) {
+        if !more.is_empty() {
+            self.why = format!("{}; {more}", self.why);
+        }
+        if self.logs.is_empty() {
+            self.logs = logs;
+        }
+    }
+
     /// What comes next, now that this happened.
     pub fn next(&mut self, now_ms: u64, event: Event) -> Decision {
         match event {
@@ -131,41 +175,45 @@ impl Engine {
     }
 
     /// What the stage asks for now.
-    fn decide(&mut self, now_ms: u64) -> Decision {
+    pub(super) fn decide(&mut self, now_ms: u64) -> Decision {
         // Each turn either returns or moves the stage strictly on: hooks -> what follows them -> undoing.
         loop {
-            match self.stage.clone() {
-                Stage::Making | Stage::Shifting { asked_ms: Some(_), .. } => match self.late(now_ms) {
-                    true => continue,
-                    false => return self.wait(Some(self.deadline_ms), String::new()),
-                },
-                Stage::Hooks { left, asked, then } => match (left.first(), asked) {
-                    (Some(_), true) => return self.wait(None, String::new()),
+            match &mut self.stage {
+                Stage::Making | Stage::Shifting { asked_ms: Some(_), .. } => {
+                    if self.late(now_ms) || self.stuck(now_ms) {
+                        continue;
+                    }
+                    let until_ms = self.latest_ms().min(self.moved_ms.saturating_add(self.course.progress_deadline_ms));
+                    return wait(Some(until_ms), Waiting::Provider);
+                }
+                Stage::Hooks { left, asked, then } => match (left.first(), *asked) {
+                    (Some(_), true) => return wait(None, Waiting::Provider),
                     (Some(&index), false) => {
-                        self.stage = Stage::Hooks { left, asked: true, then };
+                        *asked = true;
                         return Decision::RunHook { index };
                     }
                     (None, _) => {
-                        self.stage = match then {
+                        self.stage = match *then {
                             After::Shift(step) => Stage::Shifting { step, asked_ms: None },
-                            After::Hold(step) => Stage::Holding { step, since_ms: now_ms },
+                            After::Hold(step) => Stage::Holding(Holding::new(step, now_ms)),
                             After::End(outcome) => Stage::Ended(outcome),
                         };
                     }
                 },
-                Stage::Shifting { step, asked_ms: None } => {
+                &mut Stage::Shifting { step, asked_ms: None } => {
                     if self.late(now_ms) {
                         continue;
                     }
                     self.stage = Stage::Shifting { step, asked_ms: Some(now_ms) };
-                    return Decision::Steer(Steer::Shift { weights: self.split(self.weight(step).weight) });
+                    self.moved_ms = now_ms;
+                    return Decision::Steer(self.shift(step));
                 }
-                Stage::Holding { step, since_ms } => {
-                    if let Some(decision) = self.hold(now_ms, step, since_ms) {
+                &mut Stage::Holding(holding) => {
+                    if let Some(decision) = self.hold(now_ms, holding) {
                         return decision;
                     }
                 }
-                Stage::Finishing { since_ms, asked_ms } => {
+                &mut Stage::Finishing { since_ms, asked_ms } => {
                     if now_ms.saturating_sub(since_ms) >= SETTLE_LIMIT_MS {
                         self.remark = "it serves, but the previous release has not stopped yet".to_owned();
                         self.run_hooks(HookWhen::After, After::End(Outcome::Succeeded));
@@ -173,10 +221,10 @@ impl Engine {
                         self.stage = Stage::Finishing { since_ms, asked_ms: Some(now_ms) };
                         return Decision::Steer(Steer::Finish);
                     } else {
-                        return self.wait(Some(since_ms.saturating_add(SETTLE_LIMIT_MS)), String::new());
+                        return wait(Some(since_ms.saturating_add(SETTLE_LIMIT_MS)), Waiting::Provider);
                     }
                 }
-                Stage::Undoing { since_ms, asked_ms, tries } => {
+                &mut Stage::Undoing { since_ms, asked_ms, tries } => {
                     if now_ms.saturating_sub(since_ms) >= SETTLE_LIMIT_MS {
                         self.why = format!("{}; undoing it has not ended after {} s", self.why, SETTLE_LIMIT_MS / 1000);
                         self.stage = Stage::Ended(Outcome::Failed);
@@ -184,10 +232,10 @@ impl Engine {
                         self.stage = Stage::Undoing { since_ms, asked_ms: Some(now_ms), tries: tries + 1 };
                         return Decision::Steer(Steer::Stop { roll_back: true });
                     } else {
-                        return self.wait(Some(since_ms.saturating_add(SETTLE_LIMIT_MS)), String::new());
+                        return wait(Some(since_ms.saturating_add(SETTLE_LIMIT_MS)), Waiting::Provider);
                     }
                 }
-                Stage::Ended(outcome) => {
+                &mut Stage::Ended(outcome) => {
                     let why = if outcome == Outcome::Succeeded { &self.remark } else { &self.why };
                     return Decision::Done { outcome, why: why.clone(), logs: self.logs.clone() };
                 }
@@ -195,55 +243,62 @@ impl Engine {
         }
     }
 
-    /// What to do at a weight; none when the stage has moved on.
-    fn hold(&mut self, now_ms: u64, step: usize, since_ms: u64) -> Option<Decision> {
-        let WeightStep { weight, pause_ms, gate } = *self.weight(step);
-        if self.hurry {
-            self.remark = "interrupted once it had all traffic: finished at once".to_owned();
-            self.leave(now_ms, step);
-            return None;
-        }
-        let person_since_ms = if gate { Some(since_ms) } else { self.paused_ms.map(|p| p.max(since_ms)) };
-        if let Some(person_since_ms) = person_since_ms {
-            let limit_ms = person_since_ms.saturating_add(self.course.pause_limit_ms);
-            if now_ms >= limit_ms {
-                self.undo(now_ms, format!("nobody went on from {weight} % in time"));
-                return None;
-            }
-            let what = if gate { "somebody to go on" } else { "somebody to resume" };
-            return Some(self.wait(Some(limit_ms), format!("{what} (at {weight} %)")));
-        }
-        let last = step + 1 == self.course.weights.len();
-        let pause_ms = if last { pause_ms.max(self.course.bake_ms) } else { pause_ms };
-        let until_ms = since_ms.saturating_add(pause_ms);
-        if now_ms >= until_ms {
-            self.leave(now_ms, step);
-            return None;
-        }
-        if !last && self.late(now_ms) {
-            return None;
-        }
-        let what = if last { "the bake time to pass".to_owned() } else { format!("the pause at {weight} % to pass") };
-        Some(self.wait(Some(until_ms), what))
+    /// The deadline. A person's pause suspends it, but no longer than a pause may last.
+    fn latest_ms(&self) -> u64 {
+        let suspended_until_ms =
+            self.paused_ms.map_or(0, |since_ms| since_ms.saturating_add(self.course.pause_limit_ms));
+        self.deadline_ms.max(suspended_until_ms)
     }
 
     /// Past the deadline: then it is being undone from here on.
-    fn late(&mut self, now_ms: u64) -> bool {
-        // A person's pause suspends the deadline, but no longer than a pause may last.
-        let suspended_until_ms =
-            self.paused_ms.map_or(0, |since_ms| since_ms.saturating_add(self.course.pause_limit_ms));
-        let late = now_ms >= self.deadline_ms.max(suspended_until_ms);
+    pub(super) fn late(&mut self, now_ms: u64) -> bool {
+        let late = now_ms >= self.latest_ms();
         if late {
             let what =
                 if self.last_wait.is_empty() { String::new() } else { format!(": waiting for {}", self.last_wait) };
-            let limit = humantime::format_duration(std::time::Duration::from_millis(self.course.deadline_ms));
+            let limit = humantime::format_duration(Duration::from_millis(self.course.deadline_ms));
             self.undo(now_ms, format!("not done within the deadline of {limit}{what}"));
         }
         late
     }
 
-    fn wait(&self, until_ms: Option<u64>, waiting_for: String) -> Decision {
-        Decision::Wait { until_ms, waiting_for }
+    /// Nothing new was heard of the provider for too long.
+    fn stuck(&mut self, now_ms: u64) -> bool {
+        let limit_ms = self.course.progress_deadline_ms;
+        let stuck = now_ms >= self.moved_ms.saturating_add(limit_ms);
+        if stuck {
+            let what =
+                if self.last_wait.is_empty() { String::new() } else { format!(": waiting for {}", self.last_wait) };
+            let limit = humantime::format_duration(Duration::from_millis(limit_ms));
+            self.undo(now_ms, format!("nothing moved for {limit}{what}"));
+        }
+        stuck
+    }
+
+    /// Remembers when the provider last said something new.
+    pub(super) fn watch(&mut self, now_ms: u64, progress: &Progress) {
+        let same = self.last_seen.as_ref().is_some_and(|(phase, weights, events)| {
+            *phase == progress.phase && *weights == progress.weights && *events == progress.events.len()
+        });
+        if !same {
+            self.moved_ms = now_ms;
+            self.last_seen = Some((progress.phase.clone(), progress.weights.clone(), progress.events.len()));
+        }
+        if self.last_wait != progress.waiting_for {
+            self.last_wait.clone_from(&progress.waiting_for);
+        }
+    }
+
+    /// The shift to a weight, with the copies that go with it in a rolling release.
+    fn shift(&self, step: usize) -> Steer {
+        let weights = self.split(self.weight(step).weight);
+        let copies = match (self.course.batches.get(step), self.parent) {
+            (Some(new), Some(parent)) => {
+                BTreeMap::from([(self.candidate, *new), (parent, self.course.copies_left(*new))])
+            }
+            _ => BTreeMap::new(),
+        };
+        Steer::Shift { weights, copies }
     }
 
     pub(super) fn weight(&self, step: usize) -> &WeightStep {
@@ -257,4 +312,8 @@ impl Engine {
             _ => Weights::all(self.candidate),
         }
     }
+}
+
+fn wait(until_ms: Option<u64>, waiting_for: Waiting) -> Decision {
+    Decision::Wait { until_ms, waiting_for }
 }

@@ -1,6 +1,9 @@
 //! The words between an engine and whoever drives it: what happened, what people want, and what is to be done next.
 
-use crate::{Outcome, Progress, Steer};
+use serde::{Deserialize, Serialize};
+
+use super::Waiting;
+use crate::{Outcome, Progress, Steer, analysis::Look};
 
 /// What happened.
 #[derive(Debug, Clone, PartialEq)]
@@ -20,8 +23,20 @@ pub enum Event {
     Request(Request),
 }
 
+/// How a look was answered.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Looked<'a> {
+    /// A window begins now.
+    Opened,
+    /// What the window was like.
+    At(&'a Look),
+    /// Nobody could say.
+    Unreadable,
+}
+
 /// What people ask of a rollout that is under way.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "ask", rename_all = "kebab-case")]
 pub enum Request {
     /// Go on now: past the gate, or past the rest of the pause.
     Promote,
@@ -43,6 +58,11 @@ pub enum Request {
 pub enum Decision {
     /// Ask the provider for this, then poll.
     Steer(Steer),
+    /// Look what requests were like, then say so with [`Engine::looked`](crate::rollout::Engine::looked).
+    Look {
+        /// Over the time up to now, in milliseconds; 0 where a window only begins.
+        window_ms: u64,
+    },
     /// Run this hook, then say how it ended.
     RunHook {
         /// Its place in [`Course::hooks`](crate::rollout::Course::hooks).
@@ -52,8 +72,8 @@ pub enum Decision {
     Wait {
         /// Say [`Event::Tick`] at this time at the latest.
         until_ms: Option<u64>,
-        /// What is being waited for, in a few words; empty where the provider says it better.
-        waiting_for: String,
+        /// What is being waited for.
+        waiting_for: Waiting,
     },
     /// The step has ended.
     Done {

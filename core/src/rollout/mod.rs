@@ -2,10 +2,15 @@
 //! provider's progress and people's requests enter as events; nothing here acts, waits or reads a clock.
 
 mod course;
+mod decide;
 mod engine;
 mod events;
+mod hold;
 mod reactions;
+mod waiting;
 
-pub use course::{Course, SWAP_HOLD_LIMIT_MS, Unsupported};
+pub use course::{Course, PROGRESS_DEADLINE_MS, SWAP_HOLD_LIMIT_MS, Unsupported};
+pub use decide::Decide;
 pub use engine::Engine;
-pub use events::{Decision, Event, Request};
+pub use events::{Decision, Event, Looked, Request};
+pub use waiting::Waiting;

@@ -1,7 +1,10 @@
 //! How an engine takes in what happened: it moves to the stage that is right for it. What that stage asks for is
 //! decided afterwards, in `engine`.
 
-use super::engine::{After, Engine, STEER_AGAIN_MS, Stage};
+use super::{
+    engine::{After, Engine, STEER_AGAIN_MS, Stage},
+    hold::Holding,
+};
 use crate::{Outcome, Phase, Progress, rollout::Request, spec::HookWhen};
 
 /// A provider that fails while undoing is asked this often.
@@ -10,7 +13,7 @@ const UNDO_TRIES_MAX: u32 = 5;
 impl Engine {
     /// Takes in what the provider says. Afterwards the stage is right for it.
     pub(super) fn follow(&mut self, now_ms: u64, progress: &Progress) {
-        self.last_wait.clone_from(&progress.waiting_for);
+        self.watch(now_ms, progress);
         match &progress.phase {
             Phase::Failed { why, logs } => self.failed(now_ms, why, logs),
             Phase::RolledBack => self.gone_back(),
@@ -137,7 +140,7 @@ impl Engine {
         match request {
             Request::Promote => {
                 self.unpause(now_ms);
-                if let Stage::Holding { step, since_ms } = self.stage {
+                if let Stage::Holding(Holding { step, since_ms, .. }) = self.stage {
                     if self.weight(step).gate {
                         self.deadline_ms = self.deadline_ms.saturating_add(now_ms.saturating_sub(since_ms));
                     }
@@ -150,7 +153,7 @@ impl Engine {
             Request::Interrupt => {
                 self.hurry = true;
                 let everything = match self.stage {
-                    Stage::Holding { step, .. } | Stage::Hooks { then: After::Hold(step), .. } => {
+                    Stage::Holding(Holding { step, .. }) | Stage::Hooks { then: After::Hold(step), .. } => {
                         self.weight(step).weight == 100
                     }
                     _ => false,
@@ -180,6 +183,10 @@ impl Engine {
     }
 
     pub(super) fn leave(&mut self, now_ms: u64, step: usize) {
+        // Waiting for something to judge by is not held against the deadline.
+        if let Stage::Holding(Holding { unclear_since_ms: Some(since_ms), .. }) = self.stage {
+            self.deadline_ms = self.deadline_ms.saturating_add(now_ms.saturating_sub(since_ms));
+        }
         self.stage = if step + 1 < self.course.weights.len() {
             Stage::Shifting { step: step + 1, asked_ms: None }
         } else {

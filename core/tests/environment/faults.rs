@@ -48,8 +48,23 @@ fn one_fault_each() {
             "10:9 the last step must give the new release all traffic",
         ),
         (
-            "[rollout]\nstrategy = \"canary\"\nsteps = [{ weight = 5 }, { weight = 100 }]",
+            "[rollout]\nstrategy = \"canary\"\nsteps = [{ weight = 5 }, { weight = 100 }]\n[analysis]\ncount = 0",
             "10:10 nothing holds the rollout at 5 %",
+        ),
+        ("[[rollout.hooks]]\nwhen = \"before\"", "8:1 a hook needs something to do: `run` or `url`"),
+        (
+            "[[rollout.hooks]]\nwhen = \"before\"\nrun = [\"a\"]\nurl = \"http://127.0.0.1/\"",
+            "8:1 a hook has either `run` or `url`; write two hooks for both",
+        ),
+        ("[analysis]\nsource = \"prometheus\"", "9:10 source = \"prometheus\" needs the address of the server"),
+        ("[analysis]\nselector = \"job='a'\"", "9:12 the selector tells no release from another: {release} is missing"),
+        (
+            "[storage]\nkind = \"files\"\nmount = \"/d\"\nbackup = [\"copy\"]\n[env]\nD = \"/d\"",
+            "11:10 the backup command is not told where the copy is: {file} is missing",
+        ),
+        (
+            "[chaos]\nstored = [\"list\"]",
+            "9:10 the command is not told which scores are asked for: {prefix} is missing",
         ),
         (
             "[rollout]\nstrategy = \"canary\"\nsteps = [{ weight = 100, gate = true }]",
@@ -67,7 +82,6 @@ fn one_fault_each() {
             "[rollout]\nstrategy = \"linear\"\nevery = \"1h\"\ndeadline = \"2h\"",
             "11:12 the pauses take 9h, and a rollout that takes 2h has failed",
         ),
-        ("[[rollout.hooks]]\nwhen = \"before\"", "8:1 `[rollout.hooks.0]` lacks the required key `run`"),
         ("[[rollout.hooks]]\nwhen = \"before\"\nrun = []", "10:7 `rollout.hooks.0.run` is empty"),
         (
             "[[rollout.hooks]]\nwhen = \"before\"\nrun = [1]",

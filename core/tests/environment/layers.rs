@@ -53,7 +53,9 @@ fn storage_and_state_are_as_they_are_written() {
     let spec = spec(&base, None, &[]);
     let storage = spec.storage.unwrap();
     assert_eq!((storage.writer, storage.storage_protocol, storage.snapshots_kept), (Writer::Exclusive, 0, 10));
-    assert_eq!(storage.snapshot, Snapshot::BeforeRelease);
+    assert_eq!(storage.snapshot, Snapshot::None, "nobody can take one");
+    let backup = base.replace("[env]", "backup = [\"bird\", \"backup\", \"{file}\"]\n[env]");
+    assert_eq!(self::spec(&backup, None, &[]).storage.unwrap().snapshot, Snapshot::BeforeRelease);
     let base = format!("{MINIMAL}[state]\nurl = \"s3://all/x\"\n[cloud.azure]\nstate = \"az://a/b\"\n");
     for (cloud, want) in [(Cloud::Local, "s3://all/x"), (Cloud::Aws, "s3://all/x"), (Cloud::Azure, "az://a/b")] {
         assert_eq!(try_all(&base, None, &[], cloud).unwrap().0.state_url, want);

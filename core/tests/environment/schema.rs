@@ -116,7 +116,6 @@ fn the_schema_refuses_what_files_may_not_say() {
         "health.interval = 5",
         "health.interval = \"5\"",
         "rollout.strategy = \"bluegreen\"",
-        "rollout.hooks = [{ when = \"before\" }]",
         "env.A = 1",
         "secrets.A = \"x\"",
         "cloud.local.listen = \"localhost:80\"",

@@ -177,7 +177,7 @@ impl World {
             delete_data: &[],
         };
         let plan = planning::plan(&input).unwrap();
-        Order { plan, documents, git_revision: "abc123".into() }
+        Order { plan, documents, git_revision: "abc123".into(), no_wait: false }
     }
 
     /// A deploy as the command line does it.
@@ -203,7 +203,7 @@ pub(crate) fn far_away() -> Machine {
 }
 
 pub(crate) fn body(greeting: &str, behaves: Behaviour) -> ServiceBody {
-    ServiceBody { greeting: greeting.into(), exclusive: false, behaves, image: None }
+    ServiceBody { greeting: greeting.into(), behaves, ..ServiceBody::default() }
 }
 
 pub(crate) fn documents(body: ServiceBody) -> Documents {
@@ -230,6 +230,7 @@ pub(crate) fn course() -> Course {
         deadline_ms: 60_000,
         pause_limit_ms: 60_000,
         hooks: Vec::new(),
+        ..Course::default()
     }
 }
 
@@ -239,7 +240,7 @@ pub(crate) fn canary() -> Course {
 }
 
 pub(crate) fn hook(when: HookWhen, argv: &[&str]) -> Hook {
-    Hook { when, run: argv.iter().map(|a| (*a).to_owned()).collect(), timeout_ms: 5_000 }
+    Hook { when, run: argv.iter().map(|a| (*a).to_owned()).collect(), url: None, timeout_ms: 5_000 }
 }
 
 pub(crate) const R1: ReleaseId = ReleaseId(1);

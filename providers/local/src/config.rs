@@ -51,6 +51,11 @@ impl Paths {
         self.folder.join("state.json")
     }
 
+    /// Where each task listens, for a Prometheus of this user.
+    pub fn prometheus(&self) -> PathBuf {
+        self.folder.join("prometheus.json")
+    }
+
     /// What watchdog and agent say of themselves.
     pub fn log(&self) -> PathBuf {
         self.folder.join("agent.log")

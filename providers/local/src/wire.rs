@@ -112,10 +112,11 @@ mod tests {
             requests: 1,
             errors: 0,
             latency_ms: BTreeMap::from([(5, 1), (u64::MAX, 2)]),
+            ..Samples::none(ReleaseId(1))
         };
         let calls = [
             Call::Observe,
-            Call::Steer { handle: handle.clone(), steer: Steer::Shift { weights: weights.clone() } },
+            Call::Steer { handle: handle.clone(), steer: Steer::shift(weights.clone()) },
             Call::Poll { handle: handle.clone(), seen: 7, wait_ms: 1 },
             Call::Status,
         ];

@@ -7,7 +7,8 @@ mod support;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use dbird_core::{Handle, Phase, Provider, ReleaseId, Steer, Weights};
+use dbird_core::{Handle, Phase, Provider, ReleaseId, Start, Steer, Weights};
+use serde_json::json;
 use support::load::Load;
 use support::{Project, eventually, kill};
 
@@ -81,7 +82,7 @@ async fn a_killed_task_or_supervisor_is_replaced_and_leaves_nothing() {
 }
 
 /// One deploy or undo of a loop; repeated calls are what a driver does that was itself interrupted.
-async fn carry_on(project: &Project, release: u64, env: &[(&str, &str)], undo: bool) -> Phase {
+async fn carry_on(project: &Project, release: u64, parent: u64, env: &[(&str, &str)], undo: bool) -> Phase {
     let deadline = Instant::now() + support::PATIENCE;
     let again = |error: &dbird_core::ProviderError| {
         assert!(error.retry && Instant::now() < deadline, "{error:?}\n{}", project.agent_log())
@@ -108,7 +109,7 @@ async fn carry_on(project: &Project, release: u64, env: &[(&str, &str)], undo: b
         let all = Weights::all(ReleaseId(release));
         let steer = match &progress.phase {
             Phase::Finished | Phase::RolledBack => return progress.phase,
-            Phase::Ready if progress.weights != all => Steer::Shift { weights: all },
+            Phase::Ready if progress.weights != all => next(project, release, parent, &progress.weights),
             Phase::Ready if undo => Steer::Stop { roll_back: true },
             Phase::Ready => Steer::Finish,
             Phase::Failed { .. } => Steer::Stop { roll_back: true },
@@ -119,6 +120,22 @@ async fn carry_on(project: &Project, release: u64, env: &[(&str, &str)], undo: b
             assert!(error.retry || error.kind == dbird_core::provider::ErrorKind::Conflict, "{error:?}");
         }
     }
+}
+
+/// The shift that comes after these weights: everything at once, or a third of a rolling release.
+fn next(project: &Project, release: u64, parent: u64, weights: &Weights) -> Steer {
+    let (release, parent) = (ReleaseId(release), ReleaseId(parent));
+    if !matches!(project.start, Start::Copies { .. }) {
+        return Steer::shift(Weights::all(release));
+    }
+    let (share, new) = match weights.of(release) {
+        0 => (33, 1),
+        33 => (66, 2),
+        _ => (100, 3),
+    };
+    let mut weights = Weights([(release, share), (parent, 100 - share)].into());
+    weights.0.retain(|_, weight| *weight > 0);
+    Steer::Shift { weights, copies: [(release, new), (parent, 3 - new)].into() }
 }
 
 /// Kills one of the processes every few milliseconds, until told to stop.
@@ -144,15 +161,18 @@ fn number(variable: &str, usual: u64) -> u64 {
     std::env::var(variable).ok().and_then(|value| value.parse().ok()).unwrap_or(usual)
 }
 
-async fn survives(mut project: Project, seed: u64) {
+async fn survives(mut project: Project, start: Start, seed: u64) {
     let (rounds, seed) = (number("DBIRD_SOAK_ROUNDS", 10), number("DBIRD_SOAK_SEED", seed));
     project.service["stop_grace_ms"] = 2000.into();
-    project.deploy(1, &[("VERSION", "v1")]).await;
+    let copies = project.service["replicas"].as_u64().map_or(1, |copies| usize::try_from(copies).unwrap());
+    let alone = if start == Start::Nothing { ("ALONE", "/data/alone") } else { ("BESIDE", "") };
+    project.deploy(1, &[("VERSION", "v1"), alone]).await;
+    project.start = start;
     let mut serving = 1;
     for round in 2..2 + rounds {
         let killer = tokio::spawn(havoc(project.folder.path().to_owned(), seed * 1000 + round));
         let version = format!("v{round}");
-        let ended = carry_on(&project, round, &[("VERSION", &version)], round % 3 == 0).await;
+        let ended = carry_on(&project, round, serving, &[("VERSION", &version), alone], round % 3 == 0).await;
         killer.abort();
         let _ = killer.await;
         if ended == Phase::Finished {
@@ -161,7 +181,7 @@ async fn survives(mut project: Project, seed: u64) {
         let expected = format!("v{serving}");
         let mut seen = String::new();
         let deadline = Instant::now() + support::PATIENCE;
-        while !(project.version().await == expected && services(&project).len() == 1) {
+        while !(project.version().await == expected && services(&project).len() == copies) {
             seen = format!("{} {:#?} {:#?}", project.version().await, project.processes(), project.observe().await);
             assert!(Instant::now() < deadline, "round {round}: not {expected} alone but {seen}");
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -174,19 +194,34 @@ async fn survives(mut project: Project, seed: u64) {
     eventually("one of each is left", async || {
         let found = project.processes();
         let count = |word: &str| found.iter().filter(|(_, line)| line.contains(word)).count();
-        (count("watchdog"), count("worker"), count("__shim")) == (1, 1, 1)
+        (count("watchdog"), count("worker"), count("__shim")) == (1, 1, copies)
     })
     .await;
+    let overlaps = std::fs::read_to_string(project.state().join("data/data/alone.overlaps")).unwrap_or_default();
+    assert_eq!(overlaps, "", "two versions were beside each other\n{}", project.agent_log());
 }
 
 #[tokio::test]
 async fn deploys_survive_any_kill() {
-    survives(Project::new(), 1).await;
+    survives(Project::new(), Start::All, 1).await;
 }
 
 #[tokio::test]
 async fn swaps_survive_any_kill() {
-    survives(Project::exclusive(), 2).await;
+    survives(Project::exclusive(), Start::All, 2).await;
+}
+
+#[tokio::test]
+async fn rolling_releases_survive_any_kill() {
+    let mut project = Project::new();
+    project.service = json!({"replicas": 3});
+    survives(project, Start::Copies { count: 1 }, 3).await;
+}
+
+#[tokio::test]
+async fn recreated_releases_survive_any_kill_and_are_never_beside_each_other() {
+    survives(Project::new(), Start::Nothing, 4).await;
+    survives(Project::exclusive(), Start::Nothing, 5).await;
 }
 
 #[tokio::test]

@@ -45,11 +45,8 @@ async fn a_candidate_that_is_not_ready_hurts_nobody_and_is_reached_only_by_the_t
     let task = &observed.releases[1].tasks[0];
     assert_eq!((task.state, task.detail.as_str()), (TaskState::Starting, "answers 503: told so"));
     assert!(task.pid.is_some() && task.address.is_some());
-    let refused = project
-        .provider
-        .steer(&project.target, &handle, &Steer::Shift { weights: Weights::all(ReleaseId(2)) })
-        .await
-        .unwrap_err();
+    let refused =
+        project.provider.steer(&project.target, &handle, &Steer::shift(Weights::all(ReleaseId(2)))).await.unwrap_err();
     assert!(refused.retry && refused.kind == ErrorKind::Conflict);
     assert_eq!(project.version().await, "v1");
     project.roll_back(&handle).await;
@@ -83,7 +80,7 @@ async fn a_swap_whose_candidate_fails_is_undone_with_the_requests_held() {
         load.go_on(20).await;
         let handle = project.candidate(2, env).await;
         let weights = Weights::all(ReleaseId(2));
-        project.provider.steer(&project.target, &handle, &Steer::Shift { weights }).await.unwrap();
+        project.provider.steer(&project.target, &handle, &Steer::shift(weights)).await.unwrap();
         let (why, logs) = failed(&project, &handle).await;
         assert!(why.contains(says), "{why}");
         assert!(logs.iter().any(|line| line.contains("begins") || line.contains("dying")), "{logs:?}");

@@ -6,9 +6,10 @@ mod support;
 
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use dbird_core::{Provider, ReleaseId, Target, Work};
 use dbird_testkit::{Fixture, Kind, all};
-use support::Project;
+use support::{Project, load};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
@@ -19,6 +20,7 @@ struct Local {
     ports: (u16, u16),
 }
 
+#[async_trait]
 impl Fixture for Local {
     fn provider(&self) -> &dyn Provider {
         &self.project.provider
@@ -47,6 +49,21 @@ impl Fixture for Local {
             service.document = dbird_core::Digest::of_json(&service.body);
         }
         works
+    }
+
+    fn with_copies(&self, mut works: Vec<Work>, copies: u32) -> Vec<Work> {
+        let service = works.last_mut().unwrap();
+        service.body["replicas"] = copies.into();
+        service.document = dbird_core::Digest::of_json(&service.body);
+        works
+    }
+
+    async fn ask(&self, target: &Target, count: u64) -> Option<u64> {
+        let port = if *target == self.target() { self.project.port } else { self.ports.0 };
+        for _ in 0..count {
+            assert_eq!(load::get(port, "/").await.unwrap().0, 200);
+        }
+        Some(count)
     }
 
     fn removal(&self, _: &Target, release: ReleaseId) -> Vec<Work> {

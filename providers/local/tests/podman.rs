@@ -8,7 +8,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use dbird_core::{Command as OneOff, Phase, Provider, ReleaseId};
+use dbird_core::{Command as OneOff, Phase, Provider, ReleaseId, Start};
 use serde_json::json;
 use support::load::Load;
 use support::{Project, eventually, pack};
@@ -88,4 +88,41 @@ async fn a_service_in_containers_is_swapped_killed_and_taken_away() {
         project.until(&handle, |progress| progress.phase == Phase::Finished).await;
     }
     eventually("no container is left", async || containers(&project).is_empty()).await;
+}
+
+#[tokio::test]
+#[ignore = "needs podman; run with --ignored"]
+async fn a_service_in_containers_is_recreated_and_rolled() {
+    let mut project = Project::new();
+    project.image = image(&project);
+    project.service = json!({"runtime": "podman"});
+    let alone = ("ALONE", "/data/alone");
+    project.deploy(1, &[("VERSION", "v1"), alone]).await;
+    project.start = Start::Nothing;
+    let handle = project.candidate(2, &[("VERSION", "v2"), alone]).await;
+    assert_eq!(containers(&project).len(), 1, "nothing of it is started");
+    let shifted = project.shift(&handle, &[(2, 100)]).await;
+    assert_eq!((shifted.phase, containers(&project).len()), (Phase::Ready, 1), "{:?}", shifted.events);
+    project.roll_back(&handle).await;
+    assert_eq!((project.version().await.as_str(), containers(&project).len()), ("v1", 1));
+    let overlaps = project.state().join("data/data/alone.overlaps");
+    assert!(!overlaps.exists(), "{:?}", fs::read_to_string(overlaps));
+
+    project.service["replicas"] = json!(2);
+    project.start = Start::All;
+    project.deploy(3, &[("VERSION", "v3")]).await;
+    let load = Load::start(project.port, 4, |n| format!("/?n={n}"));
+    load.go_on(20).await;
+    project.start = Start::Copies { count: 1 };
+    let handle = project.candidate(4, &[("VERSION", "v4")]).await;
+    assert_eq!(containers(&project).len(), 3);
+    for (weights, copies) in [([(3, 50), (4, 50)].as_slice(), [(3, 1), (4, 1)]), (&[(4, 100)], [(3, 0), (4, 2)])] {
+        let shifted = project.shift_with(&handle, weights, &copies).await;
+        assert_eq!((shifted.phase, containers(&project).len()), (Phase::Ready, 2), "{:?}", shifted.events);
+        load.go_on(20).await;
+    }
+    project.finish(&handle).await;
+    let (done, failed) = load.end().await;
+    assert!(failed.is_empty(), "{} of {done}: {:?}", failed.len(), &failed[..failed.len().min(5)]);
+    assert_eq!(project.version().await, "v4");
 }

@@ -37,10 +37,18 @@ pub enum Fault {
     DestroysData,
     /// All targets are one.
     MixesTargets,
+    /// A candidate of which nothing is to be started is started all the same.
+    StartsColdOnes,
+    /// Copies of the previous release stop before those of the candidate are ready.
+    StopsBeforeStarting,
+    /// Traffic goes back to a previous release that was scaled down.
+    LeavesTheParentSmall,
+    /// Only one release's requests are counted.
+    CountsOneRelease,
 }
 
 /// Each law by name, with a fault that it must catch.
-pub const MUST_BE_CAUGHT: [(&str, Fault); 17] = [
+pub const MUST_BE_CAUGHT: [(&str, Fault); 21] = [
     ("looking changes nothing", Fault::LookingWrites),
     ("a candidate gets no traffic", Fault::TrafficAtOnce),
     ("applying twice makes one", Fault::AppliesAgain),
@@ -58,4 +66,8 @@ pub const MUST_BE_CAUGHT: [(&str, Fault); 17] = [
     ("the unknown is not found", Fault::SaysRetry),
     ("destroying keeps the data", Fault::DestroysData),
     ("targets do not see each other", Fault::MixesTargets),
+    ("a cold candidate never overlaps", Fault::StartsColdOnes),
+    ("ready copies never fall below", Fault::StopsBeforeStarting),
+    ("a scaled-down parent comes back", Fault::LeavesTheParentSmall),
+    ("samples count what was served", Fault::CountsOneRelease),
 ];

@@ -46,6 +46,8 @@ pub struct Fuse {
     left: AtomicU64,
     blown: AtomicBool,
     told: Notify,
+    woken: AtomicBool,
+    wakes: Notify,
 }
 
 impl Fuse {
@@ -54,14 +56,23 @@ impl Fuse {
         Arc::new(Fuse { left: AtomicU64::new(moments.unwrap_or(u64::MAX)), ..Fuse::default() })
     }
 
-    /// One moment passes. Returns only while the caller lives.
+    /// One moment passes. Returns only while the caller lives, and is awake.
     pub async fn burn(&self) {
         if self.left.fetch_sub(1, Ordering::SeqCst) <= 1 {
             self.left.store(1, Ordering::SeqCst);
             self.blown.store(true, Ordering::SeqCst);
             self.told.notify_one();
-            std::future::pending::<()>().await;
+            while !self.woken.load(Ordering::SeqCst) {
+                self.wakes.notified().await;
+            }
+            self.left.store(u64::MAX, Ordering::SeqCst);
         }
+    }
+
+    /// It was not death but sleep: the caller goes on where it was.
+    pub fn wake(&self) {
+        self.woken.store(true, Ordering::SeqCst);
+        self.wakes.notify_waiters();
     }
 
     /// Returns once the caller is dead, which is then to be dropped.

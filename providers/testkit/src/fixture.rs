@@ -1,6 +1,7 @@
 //! What a provider's tests bring so that the laws can be tried on it: documents for services that behave in known ways. It
 //! judges nothing.
 
+use async_trait::async_trait;
 use dbird_core::{Provider, ReleaseId, Target, Work};
 
 /// How a release behaves.
@@ -15,6 +16,7 @@ pub enum Kind {
 }
 
 /// A provider with nothing in it yet, and services for it.
+#[async_trait]
 pub trait Fixture: Send + Sync {
     /// The provider.
     fn provider(&self) -> &dyn Provider;
@@ -27,6 +29,12 @@ pub trait Fixture: Send + Sync {
 
     /// The steps that make a release, in order; the service's is the last.
     fn works(&self, target: &Target, release: ReleaseId, kind: Kind) -> Vec<Work>;
+
+    /// The same steps, with a service of so many copies.
+    fn with_copies(&self, works: Vec<Work>, copies: u32) -> Vec<Work>;
+
+    /// Has requests sent to the service, about as many; how many were answered in all. None where that can't be done.
+    async fn ask(&self, target: &Target, count: u64) -> Option<u64>;
 
     /// The steps that take everything away but the data, in order.
     fn removal(&self, target: &Target, release: ReleaseId) -> Vec<Work>;

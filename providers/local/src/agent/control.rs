@@ -145,11 +145,7 @@ async fn answer(keeper: &Arc<Keeper>, request: Request, orders: &mpsc::Sender<Or
             Answer::Done
         }
         Call::Sample { releases, length_ms } => {
-            let counts = keeper.front.counts();
-            let window = Duration::from_millis(length_ms);
-            Answer::Samples {
-                samples: keeper.lock().ring.samples(tokio::time::Instant::now(), window, &counts, &releases),
-            }
+            Answer::Samples { samples: keeper.sample(Duration::from_millis(length_ms), &releases) }
         }
         Call::Run { command } => Answer::Handle { handle: keeper.run(command).await? },
         Call::Status => Answer::Status { status: Box::new(status(keeper)) },
@@ -171,7 +167,7 @@ async fn first_answers(keeper: &Keeper) {
         return;
     }
     let asked = |inner: &super::keeper::Inner| {
-        let statuses = inner.live.values().flat_map(super::keeper::Live::statuses).collect::<Vec<_>>();
+        let statuses = inner.live.values().flat_map(super::live::Live::statuses).collect::<Vec<_>>();
         (!statuses.iter().any(|status| status.state == State::Starting)).then_some(())
     };
     // What has not answered by then is told as it is.
@@ -207,7 +203,7 @@ async fn preview(keeper: &Keeper, listen: &str, test_listen: &str) -> Preview {
 
 fn status(keeper: &Keeper) -> AgentStatus {
     let inner = keeper.lock();
-    let tasks = inner.live.values().map(|live| live.slots.len()).sum::<usize>() + inner.runs.len();
+    let tasks = inner.live.values().map(|live| live.slots().count()).sum::<usize>() + inner.runs.len();
     let Build { version: (major, minor, patch), .. } = keeper.build;
     AgentStatus {
         pid: std::process::id(),

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::keeper::{Inner, Keeper};
 use super::state::{Rollout, Stage, State};
-use super::{log, swap};
+use super::{cold, log, scale, swap};
 
 /// A candidate whose tasks died so often has failed.
 const DEATHS_MAX: u32 = 3;
@@ -22,7 +22,7 @@ const RAISE_EVERY: Duration = Duration::from_secs(5);
 /// Of a failed task.
 const LOG_LINES_MAX: usize = 50;
 /// Beyond its own grace a task that was killed needs this long to be gone.
-const BURIAL: Duration = Duration::from_secs(30);
+pub(super) const BURIAL: Duration = Duration::from_secs(30);
 
 /// Follows a release's rollout until it has ended.
 pub(super) async fn run(keeper: Arc<Keeper>, release: ReleaseId) {
@@ -37,7 +37,7 @@ pub(super) async fn run(keeper: Arc<Keeper>, release: ReleaseId) {
             Stage::Shifting(weights) => shifting(&keeper, &rollout, weights).await,
             Stage::Finishing => finishing(&keeper, &rollout).await,
             Stage::RollingBack => rolling_back(&keeper, &rollout).await,
-            Stage::Failed { .. } => steered(&keeper, &rollout).await,
+            Stage::Failed { .. } => given_up(&keeper, &rollout).await,
             Stage::Finished | Stage::RolledBack => return,
         }
     }
@@ -48,7 +48,7 @@ async fn steered(keeper: &Keeper, rollout: &Rollout) {
     keeper.until(|inner| (!is_at(inner, rollout)).then_some(())).await;
 }
 
-fn is_at(inner: &Inner, rollout: &Rollout) -> bool {
+pub(super) fn is_at(inner: &Inner, rollout: &Rollout) -> bool {
     inner.state.rollout.as_ref().is_some_and(|now| now.release == rollout.release && now.stage == rollout.stage)
 }
 
@@ -63,7 +63,7 @@ fn advance(keeper: &Keeper, rollout: &Rollout, stage: Stage) {
     });
 }
 
-enum News {
+pub(super) enum News {
     Steered,
     Failed(String, Option<String>),
     Ready { waits: bool },
@@ -119,7 +119,7 @@ async fn watching(keeper: &Arc<Keeper>, rollout: &Rollout) {
     }
 }
 
-fn failure(statuses: &[Status]) -> Option<News> {
+pub(super) fn failure(statuses: &[Status]) -> Option<News> {
     let task = |status: &Status| status.died.as_ref().map(|(task, _)| task.clone());
     if let Some(status) = statuses.iter().find(|status| status.hopeless.is_some()) {
         return Some(News::Failed(status.hopeless.clone().unwrap_or_default(), task(status)));
@@ -138,7 +138,8 @@ async fn fail(keeper: &Arc<Keeper>, rollout: &Rollout, why: &str, task: Option<S
     let logs = task.map(|task| last_lines(keeper, &task)).unwrap_or_default();
     let back = keeper.read(|state| {
         let up = |release: &ReleaseId| state.releases.get(release).is_some_and(|record| record.up);
-        rollout.before.0.iter().filter(|(_, weight)| **weight > 0).all(|(release, _)| up(release))
+        let before = served_before(rollout);
+        before.iter().all(up) && scale::are_wanted(state, &before)
     });
     keeper.say(format!("{release} failed: {why}"));
     keeper.settle(|state| {
@@ -157,6 +158,33 @@ async fn fail(keeper: &Arc<Keeper>, rollout: &Rollout, why: &str, task: Option<S
     }
 }
 
+fn served_before(rollout: &Rollout) -> Vec<ReleaseId> {
+    rollout.before.0.iter().filter(|(_, weight)| **weight > 0).map(|(release, _)| *release).collect()
+}
+
+/// A candidate that failed while it took over batch by batch loses its traffic once the others have their copies back.
+async fn given_up(keeper: &Arc<Keeper>, rollout: &Rollout) {
+    let before = served_before(rollout);
+    let scaled = |state: &State| !state.takes_turns() && state.weights != rollout.before && !before.is_empty();
+    if keeper.read(scaled) {
+        scale::restore(keeper, &before, |inner| !is_at(inner, rollout)).await;
+        if !is_at(&keeper.lock(), rollout) {
+            return;
+        }
+        give_back(keeper, rollout);
+        stop(keeper, rollout.release, Slot::kill).await;
+    }
+    steered(keeper, rollout).await;
+}
+
+/// Moves all traffic to where it was before.
+fn give_back(keeper: &Keeper, rollout: &Rollout) {
+    keeper.settle(|state| state.weights = rollout.before.clone());
+    keeper.publish();
+    let before = if rollout.before.0.is_empty() { "none".to_owned() } else { describe(&rollout.before) };
+    keeper.say(format!("traffic: {before}"));
+}
+
 /// The last lines of a task's log.
 pub(super) fn last_lines(keeper: &Keeper, task: &str) -> Vec<String> {
     let lines = logs::tail(&keeper.paths.tasks().join(task), LOG_LINES_MAX).map(|(lines, _)| lines);
@@ -168,6 +196,10 @@ async fn shifting(keeper: &Arc<Keeper>, rollout: &Rollout, weights: &Weights) {
     let from = keeper.read(State::current);
     let to = weights.0.iter().find(|(_, weight)| **weight == 100).map(|(release, _)| *release);
     match (exclusive, from, to) {
+        (true, from, Some(to)) if from != Some(to) && keeper.read(State::is_cold) => {
+            cold::change(keeper, rollout, from, to, swap::Else::Undo).await;
+            advance(keeper, rollout, Stage::Ready);
+        }
         (true, Some(from), Some(to)) if from != to => match swap::swap(keeper, from, to, swap::Else::Undo).await {
             Ok(()) => advance(keeper, rollout, Stage::Ready),
             Err(failed) => {
@@ -176,9 +208,25 @@ async fn shifting(keeper: &Arc<Keeper>, rollout: &Rollout, weights: &Weights) {
             }
         },
         _ => {
-            keeper.hold_true(|state| state.weights = weights.clone());
+            match scale::grow(keeper, rollout).await {
+                News::Steered => return,
+                News::Failed(why, task) => return fail(keeper, rollout, &why, task).await,
+                News::Ready { .. } => {}
+            }
+            let change = |state: &mut State| {
+                state.weights = weights.clone();
+                scale::want_fewer(state, rollout);
+            };
+            if rollout.copies.is_empty() {
+                keeper.hold_true(change)
+            } else {
+                keeper.settle(change)
+            }
             keeper.publish();
             keeper.say(format!("traffic: {}", describe(weights)));
+            for release in rollout.copies.keys() {
+                scale::shrink(keeper, *release).await;
+            }
             advance(keeper, rollout, Stage::Ready);
             serve_on(keeper).await;
         }
@@ -198,6 +246,9 @@ async fn finishing(keeper: &Arc<Keeper>, rollout: &Rollout) {
         keeper.publish();
         keeper.say(format!("traffic: {}", describe(&all)));
     }
+    if !keeper.read(|state| scale::are_wanted(state, &[release])) {
+        scale::restore(keeper, &[release], |_| false).await;
+    }
     let others =
         keeper.read(|state| state.releases.keys().copied().filter(|other| *other != release).collect::<Vec<_>>());
     for other in &others {
@@ -215,22 +266,32 @@ async fn rolling_back(keeper: &Arc<Keeper>, rollout: &Rollout) {
     let parent = rollout.parent();
     let exclusive = keeper.read(State::takes_turns);
     let swapped = exclusive && keeper.read(State::current) == Some(release);
-    match parent.filter(|_| swapped) {
+    let before = served_before(rollout);
+    // A crash may have come between the end of the one and the start of the other.
+    let changed = keeper.read(|state| {
+        let up = |id: ReleaseId| state.releases.get(&id).is_some_and(|record| record.up);
+        state.is_cold() && (up(release) || parent.is_some_and(|parent| !up(parent)))
+    });
+    match parent.filter(|_| swapped || changed) {
+        Some(parent) if keeper.read(State::is_cold) => {
+            cold::change(keeper, rollout, Some(release), parent, swap::Else::GoOn).await;
+        }
         Some(parent) => {
             // There is no way but back: it goes on until the previous release serves.
             if let Err(failed) = swap::swap(keeper, release, parent, swap::Else::GoOn).await {
                 log(format_args!("{parent} does not come back: {}", failed.why));
             }
         }
-        None if keeper.read(|state| state.weights != rollout.before) => {
-            keeper.settle(|state| state.weights = rollout.before.clone());
-            keeper.publish();
-            keeper.say(format!(
-                "traffic: {}",
-                if rollout.before.0.is_empty() { "none".to_owned() } else { describe(&rollout.before) }
-            ));
+        None => {
+            if !exclusive {
+                scale::restore(keeper, &before, |_| false).await;
+            }
+            if keeper.read(|state| state.weights != rollout.before) {
+                give_back(keeper, rollout);
+            } else {
+                keeper.publish();
+            }
         }
-        None => keeper.publish(),
     }
     serve_on(keeper).await;
     retire(keeper, release).await;
@@ -247,7 +308,7 @@ async fn serve_on(keeper: &Arc<Keeper>) {
     let serving = keeper
         .read(|state| state.weights.0.iter().filter(|(_, weight)| **weight > 0).map(|(id, _)| *id).collect::<Vec<_>>());
     for release in serving {
-        if keeper.statuses(release).is_empty() && keeper.raise(release).await.is_err() {
+        if keeper.raise(release).await.is_err() {
             keeper.background(raise_later(Arc::clone(keeper), release));
         }
     }
@@ -259,7 +320,7 @@ pub(super) async fn raise_later(keeper: Arc<Keeper>, release: ReleaseId) {
     loop {
         tokio::time::sleep(RAISE_EVERY).await;
         let wanted = |state: &State| state.releases.get(&release).is_some_and(|record| record.up);
-        if !keeper.read(wanted) || !keeper.statuses(release).is_empty() || keeper.raise(release).await.is_ok() {
+        if !keeper.read(wanted) || keeper.raise(release).await.is_ok() {
             return;
         }
     }

@@ -9,12 +9,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use dataplane::proxy::{Route, Share};
-use dataplane::supervise::{self, Slot, Status};
+use dataplane::supervise::{self, Status};
 use dbird_core::{Progress, ReleaseId};
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
 use super::doors::Doors;
+use super::live::Live;
 use super::sampling::Ring;
 use super::state::{Stage, State};
 use super::{Options, log, now_ms};
@@ -49,6 +50,8 @@ pub(super) struct Inner {
     /// Steps that are no service, by their handle's token.
     pub(super) jobs: BTreeMap<String, Progress>,
     pub(super) runs: BTreeMap<String, AbortHandle>,
+    /// Tasks that belong to nobody and have not ended yet.
+    pub(super) evicted: usize,
     pub(super) ring: Ring,
     pub(super) notes: Vec<String>,
     pub(super) watchdog_pid: Option<u32>,
@@ -56,26 +59,6 @@ pub(super) struct Inner {
     behind: Option<String>,
     /// Another agent takes over: nothing is begun any more.
     frozen: bool,
-}
-
-/// A release's copies.
-#[derive(Default)]
-pub(super) struct Live {
-    pub(super) slots: Vec<Slot>,
-    watchers: Vec<AbortHandle>,
-}
-
-impl Drop for Live {
-    fn drop(&mut self) {
-        self.watchers.iter().for_each(AbortHandle::abort);
-    }
-}
-
-impl Live {
-    /// How each copy is.
-    pub(super) fn statuses(&self) -> Vec<Status> {
-        self.slots.iter().map(Slot::now).collect()
-    }
 }
 
 impl Keeper {
@@ -94,7 +77,8 @@ impl Keeper {
                 background: Vec::new(),
                 jobs: BTreeMap::new(),
                 runs: BTreeMap::new(),
-                ring: Ring::default(),
+                evicted: 0,
+                ring: Ring::beginning(tokio::time::Instant::now()),
                 notes: Vec::new(),
                 watchdog_pid: None,
                 behind: None,
@@ -208,7 +192,7 @@ impl Keeper {
         inner.notes.drain(..surplus);
     }
 
-    fn bump(&self) {
+    pub(super) fn bump(&self) {
         self.version.send_modify(|version| *version += 1);
     }
 
@@ -243,30 +227,6 @@ impl Keeper {
         let _ = tokio::time::timeout(wait, version.wait_for(|version| *version != seen)).await;
     }
 
-    /// Looks after a release's copies from now on.
-    pub(super) fn attend(self: &Arc<Self>, release: ReleaseId, slots: Vec<Slot>) {
-        let watchers = slots
-            .iter()
-            .map(|slot| {
-                let mut status = slot.status();
-                // Held weakly, so that what is watched does not keep its keeper.
-                let keeper = Arc::downgrade(self);
-                tokio::spawn(async move {
-                    while status.changed().await.is_ok() {
-                        status.mark_unchanged();
-                        let Some(keeper) = keeper.upgrade() else { return };
-                        keeper.publish();
-                        keeper.bump();
-                    }
-                })
-                .abort_handle()
-            })
-            .collect();
-        self.lock().live.insert(release, Live { slots, watchers });
-        self.publish();
-        self.bump();
-    }
-
     /// Gives both routes what follows from the weights and from who is ready. Where no copy of a release is ready,
     /// those get its traffic that were ready before and still run.
     pub(super) fn publish(&self) {
@@ -284,38 +244,6 @@ impl Keeper {
         });
         self.front.set(shares);
         self.test.set(tested.into_iter().collect());
-    }
-
-    /// The copies of a release, as they are.
-    pub(super) fn statuses(&self, release: ReleaseId) -> Vec<Status> {
-        self.lock().live.get(&release).map(Live::statuses).unwrap_or_default()
-    }
-
-    /// Does something with each copy of a release.
-    pub(super) fn each(&self, release: ReleaseId, act: impl Fn(&Slot)) {
-        if let Some(live) = self.lock().live.get(&release) {
-            live.slots.iter().for_each(act);
-        }
-    }
-
-    /// Waits until a release's copies have stopped, as they were asked to; false if they take longer than this.
-    pub(super) async fn stopped(&self, release: ReleaseId, time: Duration) -> bool {
-        let gone = |inner: &Inner| {
-            let live = inner.live.get(&release);
-            live.is_none_or(|live| {
-                live.slots.iter().all(|slot| slot.status().borrow().state == supervise::State::Stopped)
-            })
-            .then_some(())
-        };
-        self.within(time, gone).await.is_some()
-    }
-
-    /// Forgets a release's copies, which have stopped.
-    pub(super) fn dismiss(&self, release: ReleaseId) {
-        let live = self.lock().live.remove(&release);
-        drop(live);
-        self.publish();
-        self.bump();
     }
 
     /// Lets go of every copy; each goes on by itself.

@@ -1,18 +1,22 @@
 //! The agent: the processes that outlive the command. It decides nothing by itself; each part says what it does.
 
 mod channel;
+mod cold;
 mod control;
 mod course;
 pub(crate) mod doors;
 mod keeper;
 mod line;
+mod live;
 mod releases;
 mod runs;
 mod sampling;
+mod scale;
 pub(crate) mod state;
 mod steering;
 mod steps;
 mod swap;
+mod targets;
 pub(crate) mod watchdog;
 mod worker;
 

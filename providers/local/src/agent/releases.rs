@@ -20,8 +20,12 @@ use dbird_core::{Digest, ProviderError, ReleaseId, spec};
 
 use super::keeper::Keeper;
 use super::log;
+use super::state::ReleaseRecord;
 use crate::document::{ImageDocument, ServiceDocument};
 use crate::fault::{self, Adding};
+
+/// Tasks that nobody wants are killed after this long.
+pub(super) const EVICTION: Duration = Duration::from_secs(10);
 
 /// Values of secret variables.
 pub(super) type Secrets = BTreeMap<String, Secret>;
@@ -122,7 +126,8 @@ impl Keeper {
         files::replace(&path, &serde_json::to_vec(secrets)?, Lasting::PowerCut)
     }
 
-    /// Starts a release's copies, or goes on with those that were found running. With `only_found` no new one begins.
+    /// Starts those of a release's copies that are wanted and not there, or goes on with what was found running of them.
+    /// With `only_found` no new one begins. What was found and is not wanted is stopped.
     pub(super) fn start(
         self: &Arc<Self>,
         release: ReleaseId,
@@ -148,14 +153,29 @@ impl Keeper {
             program: self.program(),
             container_prefix: self.container_prefix(),
         };
-        let wanted = (0..body.replicas).filter(|slot| !only_found || found.contains_key(slot)).collect::<Vec<_>>();
+        // Looked at and filled without a pause in between, so that there are never two of one copy.
+        let missing = self.missing(release);
+        let slots = missing.into_iter().filter(|slot| !only_found || found.contains_key(slot)).collect::<Vec<_>>();
         let slots =
-            wanted.into_iter().map(|slot| Slot::start(Copy { slot, ..copy.clone() }, found.remove(&slot))).collect();
-        self.attend(release, slots);
+            slots.into_iter().map(|slot| (slot, Slot::start(Copy { slot, ..copy.clone() }, found.remove(&slot))));
+        self.attend(release, slots.collect());
+        found.into_values().for_each(|task| self.evict(task));
     }
 
-    /// Starts a release's copies again from what is written about it.
+    /// The copies of a release that are wanted and not there.
+    pub(super) fn missing(&self, release: ReleaseId) -> Vec<u32> {
+        let inner = self.lock();
+        let wanted = inner.state.releases.get(&release).map_or(0, ReleaseRecord::wanted);
+        let live = inner.live.get(&release);
+        (0..wanted).filter(|number| !live.is_some_and(|live| live.has(*number))).collect()
+    }
+
+    /// Starts what is missing of a release, from what is written about it.
     pub(super) async fn raise(self: &Arc<Self>, release: ReleaseId) -> Result<(), ProviderError> {
+        let known = self.read(|state| state.releases.contains_key(&release));
+        if known && self.missing(release).is_empty() {
+            return Ok(());
+        }
         self.raise_with(release, BTreeMap::new(), false).await
     }
 
@@ -172,10 +192,7 @@ impl Keeper {
             })?;
         let secrets = self.secrets_of(release, OPERATION)?;
         let recipe = self.recipe_soon(body.clone(), secrets, OPERATION).await?;
-        // Somebody else was quicker; two of one copy must not be.
-        if self.statuses(release).is_empty() {
-            self.start(release, &body, recipe, found, only_found);
-        }
+        self.start(release, &body, recipe, found, only_found);
         Ok(())
     }
 
@@ -207,6 +224,28 @@ impl Keeper {
             }
         }
         (services, others)
+    }
+
+    /// Stops a task that nobody wants.
+    pub(super) fn evict(self: &Arc<Self>, mut task: Task) {
+        self.lock().evicted += 1;
+        let keeper = Arc::downgrade(self);
+        tokio::spawn(async move {
+            task.stop();
+            if tokio::time::timeout(EVICTION, task.ended()).await.is_err() {
+                task.kill();
+                task.ended().await;
+            }
+            if let Some(keeper) = keeper.upgrade() {
+                keeper.lock().evicted -= 1;
+                keeper.bump();
+            }
+        });
+    }
+
+    /// Waits until those have ended.
+    pub(super) async fn evicted(&self) {
+        self.until(|inner| (inner.evicted == 0).then_some(())).await;
     }
 
     /// Removes what no release needs any more: unpacked images, secrets.

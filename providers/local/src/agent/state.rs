@@ -8,7 +8,7 @@ use std::path::Path;
 
 use dataplane::files::{self, Lasting};
 use dbird_core::provider::ProgressEvent;
-use dbird_core::{Digest, Phase, ReleaseId, StepId, Weights};
+use dbird_core::{Digest, Phase, ReleaseId, Start, StepId, Weights};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -53,8 +53,23 @@ pub(crate) struct ReleaseRecord {
     pub(crate) document: Digest,
     pub(crate) body: ServiceDocument,
     pub(crate) since_unix_ms: u64,
-    /// False for one whose tasks are stopped while its successor has the store.
+    /// False for one whose tasks are stopped while another release takes its turn.
     pub(crate) up: bool,
+    /// How many copies run where that is fewer than the document says: a rolling release on its way.
+    #[serde(default)]
+    pub(crate) copies: Option<u32>,
+}
+
+impl ReleaseRecord {
+    /// How many copies are to run.
+    pub(crate) fn wanted(&self) -> u32 {
+        if self.up { self.copies.unwrap_or(u32::MAX).min(self.body.replicas) } else { 0 }
+    }
+
+    /// So many copies are to run, and never more than the document says.
+    pub(crate) fn want(&mut self, copies: u32) {
+        self.copies = (copies < self.body.replicas).then_some(copies);
+    }
 }
 
 /// The way of a candidate.
@@ -66,6 +81,12 @@ pub(crate) struct Rollout {
     /// The traffic before.
     pub(crate) before: Weights,
     pub(crate) stage: Stage,
+    /// How much of it is started before it gets traffic.
+    #[serde(default)]
+    pub(crate) start: Start,
+    /// The copies of each release that the last shift asks for.
+    #[serde(default)]
+    pub(crate) copies: BTreeMap<ReleaseId, u32>,
     /// The traffic, once it has ended.
     pub(crate) weights: Weights,
     pub(crate) events: Vec<ProgressEvent>,
@@ -124,12 +145,17 @@ impl Rollout {
 }
 
 impl State {
-    /// Whether the store takes one release at a time: one of them says so, or they use it by different versions of a
-    /// protocol.
+    /// Whether nothing of the candidate may run before the other release has stopped.
+    pub(crate) fn is_cold(&self) -> bool {
+        self.rollout.as_ref().is_some_and(|rollout| rollout.start == Start::Nothing)
+    }
+
+    /// Whether one release may serve at a time: it was asked for, or one of them says that the store takes no more, or
+    /// they use it by different versions of a protocol.
     pub(crate) fn takes_turns(&self) -> bool {
         let protocol = self.releases.values().next().map(|record| record.body.storage_protocol);
         let differs = |body: &ServiceDocument| Some(body.storage_protocol) != protocol;
-        self.releases.values().any(|record| record.body.is_exclusive() || differs(&record.body))
+        self.is_cold() || self.releases.values().any(|record| record.body.is_exclusive() || differs(&record.body))
     }
 
     /// The rollout of a release, under way or ended.

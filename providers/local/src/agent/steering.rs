@@ -1,6 +1,7 @@
 //! How a rollout stands, and where it is steered to. It decides which of the calls make sense where a rollout is; what they
 //! lead to is the course's.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use dataplane::supervise::State as Copy;
@@ -9,7 +10,7 @@ use dbird_core::{Handle, Phase, Progress, ProviderError, ReleaseId, Weights};
 use serde_json::Value;
 
 use super::keeper::Keeper;
-use super::state::Stage;
+use super::state::{Stage, State};
 use super::steps::Token;
 use crate::fault::{Adding, fault};
 
@@ -75,7 +76,14 @@ impl Keeper {
             }
             Stage::Ready => about(release).map(|detail| format!("{release} ({detail})")).unwrap_or_default(),
             Stage::Shifting(_) => match self.front.waiting() {
-                0 => "traffic to move".to_owned(),
+                0 => about(release)
+                    .map_or_else(|| "traffic to move".to_owned(), |detail| format!("{release} ({detail})")),
+                waiting if inner.state.is_cold() => {
+                    let other = rollout.parent().filter(|parent| inner.live.contains_key(parent));
+                    let what =
+                        other.map_or_else(|| format!("readiness of {release}"), |other| format!("the end of {other}"));
+                    format!("{what}; {waiting} requests wait")
+                }
                 waiting => format!("the swap; {waiting} requests wait"),
             },
             Stage::Finishing => {
@@ -104,26 +112,30 @@ impl Keeper {
         let release = handle.release;
         let object = release.to_string();
         let refuse = |kind: ErrorKind, what: String| Err(fault(kind, OPERATION, object.clone(), what));
-        let (stage, before, weights) = {
+        let (stage, before, weights, asked) = {
             let inner = self.lock();
             let Some(rollout) = inner.state.rollout_of(release) else {
                 return refuse(ErrorKind::NotFound, format!("there is no rollout of {release}"));
             };
-            (rollout.stage.clone(), rollout.before.clone(), inner.state.weights.clone())
+            (rollout.stage.clone(), rollout.before.clone(), inner.state.weights.clone(), rollout.copies.clone())
         };
         let next = match (steer, &stage) {
             (Steer::Continue { gate }, _) => {
                 return refuse(ErrorKind::Invalid, format!("there is no gate `{gate}`: this cloud has none"));
             }
-            (Steer::Shift { weights: wanted }, Stage::Ready) => {
-                if *wanted == weights {
+            (Steer::Shift { weights: wanted, copies }, Stage::Ready) => {
+                if *wanted == weights && self.read(|state| has_copies(state, copies)) {
                     return Ok(());
                 }
-                self.check_weights(wanted).or_else(|why| refuse(ErrorKind::Invalid, why))?;
+                self.check_weights(wanted)
+                    .and_then(|()| self.check_copies(wanted, copies))
+                    .or_else(|why| refuse(ErrorKind::Invalid, why))?;
                 Stage::Shifting(wanted.clone())
             }
-            (Steer::Shift { weights: wanted }, Stage::Shifting(to)) if wanted == to => return Ok(()),
-            (Steer::Shift { weights: wanted }, Stage::Finished) if *wanted == weights => return Ok(()),
+            (Steer::Shift { weights: wanted, copies }, Stage::Shifting(to)) if wanted == to && *copies == asked => {
+                return Ok(());
+            }
+            (Steer::Shift { weights: wanted, .. }, Stage::Finished) if *wanted == weights => return Ok(()),
             (Steer::Shift { .. }, Stage::Starting) => {
                 return refuse(ErrorKind::Conflict, format!("{release} is not ready for traffic yet"))
                     .map_err(Adding::retry);
@@ -166,10 +178,28 @@ impl Keeper {
             if next == Stage::Finished {
                 state.end_rollout(Stage::Finished);
             } else if let Some(rollout) = state.rollout.as_mut().filter(|rollout| rollout.release == release) {
+                if let (Stage::Shifting(_), Steer::Shift { copies, .. }) = (&next, steer) {
+                    rollout.copies.clone_from(copies);
+                }
                 rollout.stage = next;
             }
         })
         .map_err(|error| self.unwritten(OPERATION, &error))
+    }
+
+    fn check_copies(&self, weights: &Weights, copies: &BTreeMap<ReleaseId, u32>) -> Result<(), String> {
+        if !copies.is_empty() && self.read(State::takes_turns) {
+            return Err("releases take turns here, so copies of two of them can't run side by side".to_owned());
+        }
+        for (release, count) in copies {
+            if !self.read(|state| state.releases.contains_key(release)) {
+                return Err(format!("{release} is not here to have copies"));
+            }
+            if *count == 0 && weights.of(*release) > 0 {
+                return Err(format!("{release} can't have {} % of the traffic without a copy", weights.of(*release)));
+            }
+        }
+        Ok(())
     }
 
     fn check_weights(&self, weights: &Weights) -> Result<(), String> {
@@ -192,4 +222,11 @@ impl Keeper {
             Ok(())
         })
     }
+}
+
+/// Whether so many copies of each release are wanted already.
+fn has_copies(state: &State, copies: &BTreeMap<ReleaseId, u32>) -> bool {
+    copies.iter().all(|(release, count)| {
+        state.releases.get(release).is_some_and(|record| record.wanted() == (*count).min(record.body.replicas))
+    })
 }

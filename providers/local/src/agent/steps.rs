@@ -7,13 +7,13 @@ use std::sync::Arc;
 
 use dataplane::{files, image};
 use dbird_core::provider::ErrorKind;
-use dbird_core::{Action, Handle, Phase, Progress, ProviderError, ReleaseId, StepKind, Weights, Work};
+use dbird_core::{Action, Handle, Phase, Progress, ProviderError, ReleaseId, Start, StepKind, Weights, Work};
 use serde_json::Value;
 
 use super::doors::{Side, url};
 use super::keeper::Keeper;
 use super::releases::{Secrets, store};
-use super::state::{ReleaseRecord, Rollout, Stage, StepRecord};
+use super::state::{ReleaseRecord, Rollout, Stage, State, StepRecord};
 use super::{course, now_ms};
 use crate::document::{self, DataDocument, ImageDocument, ServiceDocument};
 use crate::fault::{self, Adding, fault};
@@ -38,6 +38,18 @@ impl Token {
 
 fn handle(work: &Work, token: &Token) -> Handle {
     Handle { step: work.step.clone(), release: work.release, token: token.text() }
+}
+
+/// How many copies are started at once.
+fn copies_at_first(start: Start, body: &ServiceDocument) -> Result<u32, String> {
+    match start {
+        Start::All => Ok(body.replicas),
+        Start::Nothing => Ok(0),
+        Start::Copies { count } if (1..=body.replicas).contains(&count) => Ok(count),
+        Start::Copies { count } => {
+            Err(format!("{count} copies can't be started of a service that has {}", body.replicas))
+        }
+    }
 }
 
 fn invalid(operation: &str, work: &Work, why: String) -> ProviderError {
@@ -193,6 +205,7 @@ impl Keeper {
                 format!("field `name`: `{}` is not the service {service}", body.name),
             ));
         }
+        let copies = copies_at_first(work.start, &body).map_err(|why| invalid(operation, &work, why))?;
         let answer = handle(&work, &Token::Service);
         if self.is_begun(operation, &work, &body)? {
             return Ok(answer);
@@ -209,18 +222,24 @@ impl Keeper {
                     release: work.release,
                     document: work.document.clone(),
                     before: state.weights.clone(),
-                    stage: Stage::Starting,
+                    stage: if copies == 0 { Stage::Ready } else { Stage::Starting },
+                    start: work.start,
+                    copies: BTreeMap::new(),
                     weights: Weights::default(),
                     events: Vec::new(),
                     endpoints: BTreeMap::new(),
                 });
-                let record = ReleaseRecord {
+                let mut record = ReleaseRecord {
                     step: work.step.clone(),
                     document: work.document.clone(),
                     body: body.clone(),
                     since_unix_ms: now_ms(),
-                    up: true,
+                    up: copies > 0,
+                    copies: None,
                 };
+                if copies > 0 {
+                    record.want(copies);
+                }
                 state.releases.insert(work.release, record);
             })
         });
@@ -229,7 +248,19 @@ impl Keeper {
             return Err(self.unwritten(operation, &error));
         }
         self.lock().notes.clear();
-        self.say(format!("starting {}", work.release));
+        match (copies, self.read(State::current)) {
+            (0, Some(current)) => {
+                self.say(format!(
+                    "{} is prepared; nothing of it is started before {current} has stopped",
+                    work.release
+                ));
+            }
+            (0, None) => self.say(format!("{} is prepared; it is started when it gets the traffic", work.release)),
+            (copies, _) if copies < body.replicas => {
+                self.say(format!("starting {copies} of {} copies of {}", body.replicas, work.release));
+            }
+            _ => self.say(format!("starting {}", work.release)),
+        }
         self.start(work.release, &body, recipe, BTreeMap::new(), false);
         self.background(course::run(Arc::clone(self), work.release));
         Ok(answer)

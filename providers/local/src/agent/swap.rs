@@ -69,7 +69,7 @@ pub(super) async fn swap(keeper: &Arc<Keeper>, from: ReleaseId, to: ReleaseId, o
         keeper.say(format!("{in_flight} streams to {from} had not ended and were cut off"));
     }
     // Long ago only where a crash interrupted an earlier try.
-    if statuses(keeper, to).is_empty() && otherwise == Else::GoOn {
+    if otherwise == Else::GoOn {
         raise(keeper, to).await?;
     }
     let deadline = (held + READY_BY).max(gone + READY_AFTER);
@@ -114,7 +114,7 @@ pub(super) async fn swap(keeper: &Arc<Keeper>, from: ReleaseId, to: ReleaseId, o
 }
 
 /// Holds new requests and waits for those in flight. Returns when the hold began.
-async fn drain(keeper: &Arc<Keeper>, from: ReleaseId) -> Instant {
+pub(super) async fn drain(keeper: &Arc<Keeper>, from: ReleaseId) -> Instant {
     let name = from.to_string();
     for attempt in 1.. {
         keeper.front.hold(HoldLimits::default());
@@ -157,9 +157,7 @@ async fn prepare(keeper: &Arc<Keeper>, from: ReleaseId, to: ReleaseId) -> Result
             record.up = true;
         }
     });
-    if statuses(keeper, to).is_empty() {
-        raise(keeper, to).await?;
-    }
+    raise(keeper, to).await?;
     let prepared = |status: &Status| matches!(status.state, Copy::Ready | Copy::Waiting);
     let alive = |status: &Status| !matches!(status.state, Copy::BackingOff | Copy::Stopped | Copy::Stopping);
     keeper
@@ -173,7 +171,7 @@ async fn prepare(keeper: &Arc<Keeper>, from: ReleaseId, to: ReleaseId) -> Result
     Ok(())
 }
 
-async fn raise(keeper: &Arc<Keeper>, release: ReleaseId) -> Result<(), Failed> {
+pub(super) async fn raise(keeper: &Arc<Keeper>, release: ReleaseId) -> Result<(), Failed> {
     keeper.raise(release).await.map_err(|error| Failed { why: error.causes.join(": "), logs: Vec::new() })
 }
 

@@ -12,16 +12,16 @@ use std::time::Duration;
 use dataplane::files;
 use dataplane::proxy::HoldLimits;
 use dataplane::supervise::Slot;
-use dataplane::task::Task;
 use tokio::sync::mpsc;
-use tokio::time::Instant;
+use tokio::time::{Instant, MissedTickBehavior};
 
 use super::channel::{Channel, Word};
 use super::control::{self, Order, SOCKET_NAME};
 use super::doors::Doors;
 use super::keeper::Keeper;
+use super::releases::EVICTION;
 use super::state::{Stage, State};
-use super::{Options, course, lock, log, sampling, steps, watchdog};
+use super::{Options, course, lock, log, sampling, steps, targets, watchdog};
 use crate::config::Paths;
 
 /// An earlier agent's lock is gone by then, if it is.
@@ -32,8 +32,6 @@ const IDLE_MAX: Duration = Duration::from_secs(300);
 const WATCHDOG_EVERY: Duration = Duration::from_millis(500);
 /// A rollout that moves traffic may end before a successor takes over.
 const MOVES_MAX: Duration = Duration::from_secs(20);
-/// Tasks without a folder are killed after this long.
-const EVICTION: Duration = Duration::from_secs(10);
 
 enum Event {
     Said(Word),
@@ -125,6 +123,8 @@ impl Worker {
         keeper.doors.lock().await.say(&Word::Up);
         log(format_args!("the agent serves {}", keeper.paths.folder.display()));
         let mut tick = tokio::time::interval(sampling::EVERY);
+        let mut rollout_tick = tokio::time::interval(sampling::EVERY_IN_ROLLOUT);
+        rollout_tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut busy = (keeper.version(), Instant::now());
         let mut leaving = false;
         loop {
@@ -134,6 +134,7 @@ impl Worker {
                         return Ok(worker.bye().await);
                     }
                 }
+                _ = rollout_tick.tick(), if keeper.read(|state| state.rollout.is_some()) => keeper.take_counts(),
                 Some(event) = happened.recv() => match event {
                     Event::WatchdogGone => worker.get_watchdog(&kept).await,
                     Event::Said(Word::Leave) if leaving => {
@@ -171,12 +172,21 @@ impl Worker {
         let keeper = &self.keeper;
         let (mut services, runs) = keeper.find_tasks().await;
         for task in runs {
-            if task.record().slot.is_none() { keeper.follow(task) } else { evict(task) }
+            if task.record().slot.is_none() { keeper.follow(task) } else { keeper.evict(task) }
         }
         let state = keeper.read(Clone::clone);
         let stage = state.rollout.as_ref().map(|rollout| (rollout.release, rollout.stage.clone()));
         let (mut taken, mut missing) = (0, 0);
-        for (release, record) in &state.releases {
+        // What must not run goes first: another release may have to wait for its end.
+        for (release, _) in state.releases.iter().filter(|(_, record)| !record.up) {
+            let found = services.remove(&release.to_string()).unwrap_or_default();
+            taken += found.len();
+            found.into_values().for_each(|task| keeper.evict(task));
+        }
+        if state.is_cold() {
+            keeper.evicted().await;
+        }
+        for (release, record) in state.releases.iter().filter(|(_, record)| record.up) {
             let found = services.remove(&release.to_string()).unwrap_or_default();
             let moving = match &stage {
                 Some((candidate, Stage::RollingBack)) => *release == *candidate || state.takes_turns(),
@@ -187,12 +197,8 @@ impl Worker {
                 _ => state.removing,
             };
             taken += found.len();
-            if !record.up {
-                found.into_values().for_each(evict);
-                continue;
-            }
             if !moving {
-                missing += (record.body.replicas as usize).saturating_sub(found.len());
+                missing += (record.wanted() as usize).saturating_sub(found.len());
             }
             match keeper.raise_with(*release, found, moving).await {
                 Ok(()) => {}
@@ -204,7 +210,7 @@ impl Worker {
         }
         for task in services.into_values().flat_map(BTreeMap::into_values) {
             keeper.note(format!("task {} belongs to no release any more and is stopped", task.record().id));
-            evict(task);
+            keeper.evict(task);
         }
         if !state.releases.is_empty() {
             keeper.note(format!("the agent had ended; it was started again, took over {taken} running tasks and started {missing} that were gone"));
@@ -217,6 +223,7 @@ impl Worker {
             }
         }
         keeper.publish();
+        keeper.background(targets::follow(Arc::clone(keeper)));
         keeper.align_doors().await;
         if state.removing {
             keeper.background(steps::remove(Arc::clone(keeper)));
@@ -228,7 +235,7 @@ impl Worker {
     /// Once a second. True when there is no reason to stay.
     fn look_around(&mut self, busy: &mut (u64, Instant)) -> bool {
         let keeper = &self.keeper;
-        keeper.lock().ring.take(Instant::now(), &keeper.front.counts());
+        keeper.take_counts();
         keeper.save_what_is_behind();
         super::trim_log(&keeper.paths.log());
         if let Some(watchdog) = &mut self.watchdog {
@@ -262,6 +269,8 @@ impl Worker {
         let mut doors = keeper.doors.lock().await;
         doors.say(&Word::Bye);
         doors.close_others(&[]);
+        // Last, so that nobody writes it again.
+        let _ = fs::remove_file(keeper.paths.prometheus());
         log(format_args!("the agent ends"));
         0
     }
@@ -327,17 +336,6 @@ fn listen(channel: Channel, events: mpsc::Sender<Event>) -> io::Result<()> {
         let _ = events.blocking_send(Event::WatchdogGone);
     })?;
     Ok(())
-}
-
-/// Stops a task that nobody wants.
-fn evict(mut task: Task) {
-    tokio::spawn(async move {
-        task.stop();
-        if tokio::time::timeout(EVICTION, task.ended()).await.is_err() {
-            task.kill();
-            task.ended().await;
-        }
-    });
 }
 
 /// Makes sure of the folder and that only its owner may look into it.

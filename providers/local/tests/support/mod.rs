@@ -16,8 +16,8 @@ use std::time::{Duration, Instant};
 
 use dbird_core::provider::ProviderError;
 use dbird_core::{
-    Action, Digest, Handle, Observed, Phase, Progress, Provider, ReleaseId, Steer, StepId, StepKind, Target, Weights,
-    Work,
+    Action, Digest, Handle, Observed, Phase, Progress, Provider, ReleaseId, Start, Steer, StepId, StepKind, Target,
+    Weights, Work,
 };
 use dbird_local::{Config, LocalProvider};
 use serde_json::{Value, json};
@@ -34,6 +34,8 @@ pub(crate) struct Project {
     pub(crate) test_port: u16,
     /// Changes to every service document.
     pub(crate) service: Value,
+    /// How much of a candidate is started at once.
+    pub(crate) start: Start,
 }
 
 impl Project {
@@ -57,6 +59,7 @@ impl Project {
             port: dataplane::port::free().unwrap(),
             test_port: dataplane::port::free().unwrap(),
             service: json!({}),
+            start: Start::All,
             folder,
         }
     }
@@ -97,6 +100,7 @@ impl Project {
             release: ReleaseId(release),
             document: Digest::of_json(&body),
             body,
+            start: self.start,
         };
         vec![
             body("image", StepKind::Image, json!({"repository": "oci:.dbird/images", "digest": self.image})),
@@ -113,6 +117,7 @@ impl Project {
             release: ReleaseId(release),
             document: Digest::of(b""),
             body: Value::Null,
+            start: Start::All,
         };
         vec![gone("service", StepKind::Service), gone("image", StepKind::Image)]
     }
@@ -137,8 +142,13 @@ impl Project {
     }
 
     pub(crate) async fn shift(&self, handle: &Handle, weights: &[(u64, u8)]) -> Progress {
+        self.shift_with(handle, weights, &[]).await
+    }
+
+    pub(crate) async fn shift_with(&self, handle: &Handle, weights: &[(u64, u8)], copies: &[(u64, u32)]) -> Progress {
         let weights = Weights(weights.iter().map(|(release, weight)| (ReleaseId(*release), *weight)).collect());
-        self.provider.steer(&self.target, handle, &Steer::Shift { weights }).await.unwrap();
+        let copies = copies.iter().map(|(release, count)| (ReleaseId(*release), *count)).collect();
+        self.provider.steer(&self.target, handle, &Steer::Shift { weights, copies }).await.unwrap();
         self.until(handle, |progress| progress.phase != Phase::Shifting).await
     }
 

@@ -55,6 +55,11 @@ async fn serve() {
         println!("{message}");
         std::process::exit(3);
     }
+    let _alone = var("ALONE").map(alone);
+    if let Some(path) = var("DIE_WHEN").filter(|path| std::fs::exists(path).unwrap()) {
+        println!("dying because of {path}");
+        std::process::exit(7);
+    }
     sleep(ms("START_MS").unwrap_or_default()).await;
     let listener = TcpListener::bind(format!("0.0.0.0:{}", var("PORT").unwrap())).await.unwrap();
     let service = Arc::new(Service {
@@ -93,6 +98,25 @@ async fn die(begun: Instant) {
         Some(after) => sleep(after.saturating_sub(begun.elapsed())).await,
         None => std::future::pending().await,
     }
+}
+
+/// Makes sure that no other version runs, and leaves a note where one does.
+fn alone(path: String) -> File {
+    let version = var("VERSION").unwrap();
+    let mut lock = OpenOptions::new().write(true).create(true).truncate(false).open(&path).unwrap();
+    if flock(lock.as_fd(), FlockOperation::NonBlockingLockExclusive).is_err() {
+        // Time for the other one to say who it is; it may be this one's predecessor that was killed.
+        std::thread::sleep(Duration::from_millis(50));
+        let other = std::fs::read_to_string(&path).unwrap();
+        if other.trim() != version {
+            let mut notes = OpenOptions::new().append(true).create(true).open(path + ".overlaps").unwrap();
+            writeln!(notes, "{version} was started beside {other}").unwrap();
+        }
+        std::process::exit(6);
+    }
+    lock.set_len(0).unwrap();
+    write!(lock, "{version}").unwrap();
+    lock
 }
 
 /// Waits for the store as the real service does, and never gives it back before it ends.
@@ -147,6 +171,19 @@ async fn answer(service: &Service, stream: &mut TcpStream, path: &str) -> std::i
         "/slow" => {
             sleep(Duration::from_millis(path.split('=').nth(1).unwrap().parse().unwrap())).await;
             ("200 OK", "slow".to_owned())
+        }
+        // `/status/503/any/path`
+        failing if failing.starts_with("/status/") => {
+            let code = failing.split('/').nth(2).unwrap();
+            (
+                ["200 OK", "404 X", "500 X", "503 X"].into_iter().find(|known| known.starts_with(code)).unwrap(),
+                String::new(),
+            )
+        }
+        "/hang-up" => return Err(std::io::ErrorKind::ConnectionAborted.into()),
+        "/break-off" => {
+            stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nonly this").await?;
+            return Err(std::io::ErrorKind::ConnectionAborted.into());
         }
         "/stream" => {
             stream

@@ -1,7 +1,9 @@
 //! The laws. Each is tried on a fresh fixture; a law that says nothing about a provider (its capabilities exclude it) holds.
 
+mod copies;
 mod hold;
 mod rollout;
+mod samples;
 mod tasks;
 
 use std::{future::Future, pin::Pin};
@@ -53,7 +55,7 @@ impl Law {
 
 /// Every law.
 pub fn all() -> Vec<Law> {
-    let laws: [(&'static str, Check); 17] = [
+    let laws: [(&'static str, Check); 21] = [
         ("looking changes nothing", |f| Box::pin(hold::looking_changes_nothing(f))),
         ("a candidate gets no traffic", |f| Box::pin(rollout::candidate_gets_no_traffic(f))),
         ("applying twice makes one", |f| Box::pin(rollout::applying_twice_makes_one(f))),
@@ -71,6 +73,10 @@ pub fn all() -> Vec<Law> {
         ("the unknown is not found", |f| Box::pin(tasks::unknown_is_not_found(f))),
         ("destroying keeps the data", |f| Box::pin(hold::destroying_keeps_the_data(f))),
         ("targets do not see each other", |f| Box::pin(hold::targets_do_not_see_each_other(f))),
+        ("a cold candidate never overlaps", |f| Box::pin(copies::cold_candidate_never_overlaps(f))),
+        ("ready copies never fall below", |f| Box::pin(copies::ready_copies_never_fall_below(f))),
+        ("a scaled-down parent comes back", |f| Box::pin(copies::scaled_down_parent_comes_back(f))),
+        ("samples count what was served", |f| Box::pin(samples::samples_count_what_was_served(f))),
     ];
     laws.into_iter().map(|(name, check)| Law { name, check }).collect()
 }
@@ -153,7 +159,7 @@ async fn candidate(f: &dyn Fixture, target: &Target, release: ReleaseId, kind: K
 }
 
 async fn shift(f: &dyn Fixture, target: &Target, handle: &Handle, weights: Weights) -> Result<(), String> {
-    steer(f, target, handle, Steer::Shift { weights: weights.clone() }).await?;
+    steer(f, target, handle, Steer::shift(weights.clone())).await?;
     until(f, target, handle, "the weights asked for", |p| p.phase == Phase::Ready && p.weights == weights)
         .await
         .map(drop)

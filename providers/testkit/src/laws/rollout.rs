@@ -161,7 +161,7 @@ pub(super) async fn late_call_changes_nothing(f: &dyn Fixture) -> Result<(), Str
         Ok(again) => expect("the handle of a step repeated after its undo", &again, &handle)?,
         refusal => refused("a step repeated after its undo", refusal, &[ErrorKind::Conflict, ErrorKind::NotFound])?,
     }
-    for late in [Steer::Shift { weights: Weights::all(TWO) }, Steer::Finish] {
+    for late in [Steer::shift(Weights::all(TWO)), Steer::Finish] {
         if let Err(e) = f.provider().steer(&target, &handle, &late).await
             && e.retry
         {

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use dbird_core::{
-    Action, Cloud as CloudName, Digest, Handle, LiveRelease, LogLine, Observed, Phase, Progress, ProviderError,
-    ReleaseId, StepId, StepKind, TaskState, TaskStatus, Weights, Work,
+    Action, Cloud as CloudName, Digest, Handle, LogLine, Observed, Phase, Progress, ProviderError, ReleaseId, Samples,
+    Start, StepId, StepKind, Weights, Work,
     provider::{ErrorKind, ProgressEvent},
 };
 use serde_json::Value;
@@ -12,7 +12,9 @@ use serde_json::Value;
 use super::{
     document::{Behaviour, ServiceBody},
     rollout::Rollout,
+    running::Running,
     tasks::Task,
+    traffic::Traffic,
 };
 use crate::broken::Fault;
 
@@ -27,21 +29,11 @@ pub(super) struct Cloud {
     pub(super) data: BTreeMap<String, String>,
     pub(super) running: BTreeMap<ReleaseId, Running>,
     pub(super) weights: Weights,
+    pub(super) traffic: Traffic,
     pub(super) rollouts: BTreeMap<ReleaseId, Rollout>,
     pub(super) operations: BTreeMap<String, Operation>,
     pub(super) tasks: BTreeMap<String, Task>,
     pub(super) logs: Vec<LogLine>,
-}
-
-/// A release that has tasks.
-#[derive(Debug, Clone)]
-pub(super) struct Running {
-    pub(super) step: StepId,
-    pub(super) body: Value,
-    pub(super) image: Digest,
-    pub(super) ready: bool,
-    pub(super) since_ms: u64,
-    pub(super) copies: usize,
 }
 
 /// A step that makes no release.
@@ -72,7 +64,7 @@ impl Cloud {
             if !operation.done && operation.until_ms <= now_ms {
                 operation.done = true;
                 let work = operation.work.clone();
-                self.carry_out(&work);
+                self.carry_out(&work, now_ms);
             }
         }
         for id in self.rollouts.keys().copied().collect::<Vec<_>>() {
@@ -115,7 +107,7 @@ impl Cloud {
             if self.fault == Some(Fault::AppliesAgain)
                 && let Some(running) = self.running.get_mut(&work.release)
             {
-                running.copies += 1;
+                running.copies.extend(running.copies.first().copied());
             }
             return Ok(handle);
         }
@@ -133,25 +125,37 @@ impl Cloud {
             return Err(error(ErrorKind::Invalid, "apply", "the document asks to be refused".to_owned()));
         }
         let parent = self.weights.0.iter().max_by_key(|(id, w)| (**w, **id)).map(|(id, _)| *id);
-        let running = Running {
+        let start = if self.fault == Some(Fault::StartsColdOnes) { Start::All } else { work.start };
+        let count = match start {
+            Start::All => body.replicas.0,
+            Start::Copies { count } if (1..=body.replicas.0).contains(&count) => count,
+            Start::Copies { count } => {
+                let why = format!("{count} copies can't be started of a service that has {}", body.replicas.0);
+                return Err(error(ErrorKind::Invalid, "apply", why));
+            }
+            Start::Nothing => 0,
+        };
+        let rollout = Rollout::new(handle.clone(), parent, &body, start, now_ms);
+        let mut running = Running {
             step: work.step.clone(),
             body: work.body.clone(),
             image: body.image.clone().unwrap_or_else(|| Digest::of(b"no image")),
-            ready: false,
+            service: body,
             since_ms: now_ms,
-            copies: 1,
+            first_traffic_ms: None,
+            copies: Vec::new(),
         };
+        running.grow(count as usize);
         self.running.insert(work.release, running);
-        let rollout = Rollout::new(handle.clone(), parent, body.behaves, body.exclusive, now_ms);
         self.rollouts.insert(work.release, rollout);
         Ok(handle)
     }
 
-    fn carry_out(&mut self, work: &Work) {
+    fn carry_out(&mut self, work: &Work, now_ms: u64) {
         match (work.kind, work.action) {
             (StepKind::Service, _) => {
                 self.running.clear();
-                self.weights = Weights::default();
+                self.move_traffic(Weights::default(), now_ms);
                 if self.fault == Some(Fault::DestroysData) {
                     self.data.clear();
                 }
@@ -201,8 +205,32 @@ impl Cloud {
         }
     }
 
-    pub(super) fn observe(&self) -> Observed {
-        let releases: Vec<_> = self.running.iter().map(|(id, r)| self.live(*id, r)).collect();
+    /// Traffic goes there from now on.
+    pub(super) fn move_traffic(&mut self, weights: Weights, at_ms: u64) {
+        self.traffic.moved(at_ms, &weights);
+        for (id, running) in self.running.iter_mut().filter(|(id, _)| weights.of(**id) > 0) {
+            if self.weights.of(*id) == 0 && running.first_traffic_ms.is_none() {
+                running.first_traffic_ms = Some(at_ms);
+            }
+        }
+        self.weights = weights;
+    }
+
+    pub(super) fn samples(&self, releases: &[ReleaseId], now_ms: u64, length_ms: u64) -> Vec<Samples> {
+        let of = |release: &ReleaseId| match self.running.get(release) {
+            Some(_) if self.fault == Some(Fault::CountsOneRelease) && releases.first() != Some(release) => {
+                Samples::none(*release)
+            }
+            Some(running) => self.traffic.samples(*release, &running.service.serves, now_ms, length_ms),
+            None => Samples::none(*release),
+        };
+        releases.iter().map(of).collect()
+    }
+
+    pub(super) fn observe(&self, now_ms: u64) -> Observed {
+        let has_tasks = |id: &ReleaseId, r: &Running| !r.copies.is_empty() || self.weights.of(*id) > 0;
+        let live = self.running.iter().filter(|(id, r)| has_tasks(id, r));
+        let releases: Vec<_> = live.map(|(id, r)| r.live(*id, self.weights.of(*id), now_ms)).collect();
         let mut observed = Observed { documents: self.documents.clone(), releases, ..Observed::default() };
         observed.data.clone_from(&self.data);
         let current = observed.current().and_then(|r| self.running.get(&r.id));
@@ -213,36 +241,16 @@ impl Cloud {
         observed
     }
 
-    fn live(&self, id: ReleaseId, running: &Running) -> LiveRelease {
-        let task = |n: usize| TaskStatus {
-            id: format!("{id}-task-{n}"),
-            state: if running.ready { TaskState::Ready } else { TaskState::Starting },
-            detail: String::new(),
-            restarts: 0,
-            address: None,
-            pid: None,
-            reported: BTreeMap::new(),
-        };
-        LiveRelease {
-            id,
-            weight: self.weights.of(id),
-            image: running.image.clone(),
-            ready: running.ready,
-            since_unix_ms: running.since_ms,
-            tasks: (0..running.copies).map(task).collect(),
-        }
-    }
-
     pub(super) fn kill(&mut self, release: ReleaseId) {
         if let Some(running) = self.running.get_mut(&release) {
-            running.ready = false;
+            running.die();
         }
     }
 
     pub(super) fn restart(&mut self, release: ReleaseId, now_ms: u64) {
         let parts = self.running.values().next().cloned();
         if let Some(running) = parts {
-            self.running.insert(release, Running { ready: true, since_ms: now_ms, ..running });
+            self.running.insert(release, Running { since_ms: now_ms, ..running });
         }
     }
 

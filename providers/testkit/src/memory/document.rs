@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 /// The body of a service document.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ServiceBody {
     /// Tells two releases apart.
@@ -17,6 +17,42 @@ pub struct ServiceBody {
     /// The digest of its image; of nothing where absent.
     #[serde(default)]
     pub image: Option<dbird_core::Digest>,
+    /// How many copies run.
+    #[serde(default)]
+    pub replicas: Replicas,
+    /// What its requests are like.
+    #[serde(default)]
+    pub serves: Serves,
+}
+
+/// How many copies run; 1 where nothing is said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Replicas(pub u32);
+
+impl Default for Replicas {
+    fn default() -> Self {
+        Replicas(1)
+    }
+}
+
+/// What requests to a release are like, for as long as it has traffic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Serves {
+    /// Requests in a second to a release that has all traffic; one with less gets its share of them.
+    pub requests_per_s: u32,
+    /// Of a thousand requests so many fail.
+    pub errors_permille: u32,
+    /// How long each takes.
+    pub latency_ms: u64,
+}
+
+impl Default for Serves {
+    /// A thousand requests in a second that all go well.
+    fn default() -> Self {
+        Serves { requests_per_s: 1_000, errors_permille: 0, latency_ms: 10 }
+    }
 }
 
 /// What a release does.
@@ -35,6 +71,16 @@ pub enum Behaviour {
     },
     /// Becomes ready, and dies this long after it first got traffic.
     DiesUnderTraffic {
+        /// How long.
+        after_ms: u64,
+    },
+    /// Becomes ready, and its tasks are started again every so often once it has traffic.
+    Restarts {
+        /// How often.
+        every_ms: u64,
+    },
+    /// Becomes ready, and is so no more this long after it first got traffic.
+    Unready {
         /// How long.
         after_ms: u64,
     },

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use dbird_core::{Action, Digest, Provider, ReleaseId, StepId, StepKind, Target, Work};
+use async_trait::async_trait;
+use dbird_core::{Action, Digest, Provider, ReleaseId, StepId, StepKind, Target, Work, provider::Start};
 use serde_json::{Value, json};
 
 use super::{Behaviour, MemoryProvider, ServiceBody, VirtualClock};
@@ -28,6 +29,7 @@ impl MemoryFixture {
     }
 }
 
+#[async_trait]
 impl Fixture for MemoryFixture {
     fn provider(&self) -> &dyn Provider {
         &self.provider
@@ -46,11 +48,25 @@ impl Fixture for MemoryFixture {
             Kind::First | Kind::Second => Behaviour::Healthy,
             Kind::Dies => Behaviour::Dies { last_words: LAST_WORDS.to_owned() },
         };
-        let body = ServiceBody { greeting: format!("{kind:?}"), exclusive: false, behaves, image: None };
+        let body = ServiceBody { greeting: format!("{kind:?}"), behaves, ..ServiceBody::default() };
         vec![
             work("data", StepKind::Data, Action::Create, release, json!({ "name": "data" })),
             work("service", StepKind::Service, Action::Create, release, json!(body)),
         ]
+    }
+
+    fn with_copies(&self, mut works: Vec<Work>, copies: u32) -> Vec<Work> {
+        for work in works.iter_mut().filter(|work| work.kind == StepKind::Service) {
+            work.body["replicas"] = copies.into();
+            work.document = Digest::of_json(&work.body);
+        }
+        works
+    }
+
+    async fn ask(&self, _: &Target, count: u64) -> Option<u64> {
+        // Everybody who serves here gets a request in a millisecond.
+        self.provider.clock().advance(count);
+        Some(count)
     }
 
     fn removal(&self, _: &Target, release: ReleaseId) -> Vec<Work> {
@@ -76,5 +92,5 @@ impl Fixture for MemoryFixture {
 }
 
 fn work(step: &str, kind: StepKind, action: Action, release: ReleaseId, body: Value) -> Work {
-    Work { step: StepId::new(step), kind, action, release, document: Digest::of_json(&body), body }
+    Work { step: StepId::new(step), kind, action, release, document: Digest::of_json(&body), body, start: Start::All }
 }

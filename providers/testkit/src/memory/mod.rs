@@ -6,7 +6,10 @@ mod cloud;
 mod document;
 mod fixture;
 mod rollout;
+mod running;
+mod steering;
 mod tasks;
+mod traffic;
 
 use std::{
     collections::BTreeMap,
@@ -21,7 +24,7 @@ use dbird_core::{
 };
 
 pub use clock::VirtualClock;
-pub use document::{Behaviour, ServiceBody};
+pub use document::{Behaviour, Replicas, Serves, ServiceBody};
 pub use fixture::MemoryFixture;
 
 use crate::broken::Fault;
@@ -95,7 +98,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[async_trait]
 impl Provider for MemoryProvider {
     fn capabilities(&self) -> Capabilities {
-        let names = ["all-at-once", "blue-green", "canary", "linear"];
+        let names = ["all-at-once", "blue-green", "canary", "linear", "rolling", "recreate"];
         Capabilities {
             cloud: CloudName::Local,
             strategies: names.iter().map(|n| ((*n).to_owned(), Driver::Dbird)).collect(),
@@ -103,13 +106,13 @@ impl Provider for MemoryProvider {
             gates: true,
             test_traffic: false,
             swap: true,
-            samples: false,
+            samples: true,
             one_off_tasks: true,
         }
     }
 
     async fn observe(&self, target: &Target) -> Result<Observed> {
-        Ok(self.with(target, |cloud, _| cloud.observe()))
+        Ok(self.with(target, |cloud, now_ms| cloud.observe(now_ms)))
     }
 
     async fn preview(&self, target: &Target, _: &Documents) -> Result<Preview> {
@@ -160,8 +163,8 @@ impl Provider for MemoryProvider {
         }))
     }
 
-    async fn sample(&self, _: &Target, _: &[ReleaseId], _: Window) -> Result<Vec<Samples>> {
-        Err(error(ErrorKind::Unsupported, "sample", "nothing is measured here".to_owned()))
+    async fn sample(&self, target: &Target, releases: &[ReleaseId], window: Window) -> Result<Vec<Samples>> {
+        Ok(self.with(target, |cloud, now_ms| cloud.samples(releases, now_ms, window.length_ms)))
     }
 
     async fn run(&self, target: &Target, command: &Command) -> Result<Handle> {

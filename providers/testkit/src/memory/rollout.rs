@@ -1,18 +1,21 @@
-//! One service step of the in-memory provider: where it is, and how time and steering move it.
+//! One service step of the in-memory provider: where it is, and how time moves it.
 
-use dbird_core::{Handle, Phase, ProviderError, ReleaseId, Steer, Weights, provider::ErrorKind};
+use std::collections::BTreeMap;
+
+use dbird_core::{Handle, Phase, ReleaseId, Start, Weights};
 
 use super::{
-    cloud::{Cloud, error},
-    document::Behaviour,
+    cloud::Cloud,
+    document::{Behaviour, ServiceBody},
+    running::Running,
 };
 use crate::broken::Fault;
 
 /// How long things take.
-const READY_MS: u64 = 300;
-const SHIFT_MS: u64 = 50;
-const DRAIN_MS: u64 = 120;
-const BACK_MS: u64 = 80;
+pub(super) const READY_MS: u64 = 300;
+pub(super) const SHIFT_MS: u64 = 50;
+pub(super) const DRAIN_MS: u64 = 120;
+pub(super) const BACK_MS: u64 = 80;
 
 /// A service step.
 #[derive(Debug, Clone)]
@@ -21,6 +24,9 @@ pub(super) struct Rollout {
     pub(super) parent: Option<ReleaseId>,
     pub(super) behaviour: Behaviour,
     pub(super) exclusive: bool,
+    pub(super) cold: bool,
+    /// The copies of each release that the last shift asks for.
+    pub(super) copies: BTreeMap<ReleaseId, u32>,
     pub(super) stage: Stage,
     pub(super) events: Vec<(u64, String)>,
     first_traffic_ms: Option<u64>,
@@ -30,25 +36,45 @@ pub(super) struct Rollout {
 pub(super) enum Stage {
     Making { until_ms: u64 },
     Ready,
-    Shifting { to: Weights, until_ms: u64 },
+    Shifting { to: Weights, part: Part, until_ms: u64 },
     Finishing { until_ms: u64 },
     Finished,
-    RollingBack { until_ms: u64 },
+    RollingBack { part: Part, until_ms: u64 },
     RolledBack,
     Failed { why: String, logs: Vec<String> },
+}
+
+/// What a shift or a way back does right now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Part {
+    /// A release stops, so that another can be started.
+    Stopping,
+    /// Copies start that get traffic next.
+    Starting,
+    /// Traffic moves.
+    Moving,
+    /// Copies that lost their traffic drain.
+    Draining,
 }
 
 impl Rollout {
     pub(super) fn new(
         handle: Handle,
         parent: Option<ReleaseId>,
-        behaviour: Behaviour,
-        exclusive: bool,
+        body: &ServiceBody,
+        start: Start,
         now_ms: u64,
     ) -> Self {
-        let events = vec![(now_ms, format!("{} starts", handle.release))];
-        let stage = Stage::Making { until_ms: now_ms + READY_MS };
-        Rollout { handle, parent, behaviour, exclusive, stage, events, first_traffic_ms: None }
+        let cold = start == Start::Nothing;
+        let (said, stage) = if cold {
+            ("is prepared; nothing of it is started before the previous release has stopped", Stage::Ready)
+        } else {
+            ("starts", Stage::Making { until_ms: now_ms + READY_MS })
+        };
+        let events = vec![(now_ms, format!("{} {said}", handle.release))];
+        let (behaviour, exclusive) = (body.behaves.clone(), body.exclusive);
+        let copies = BTreeMap::new();
+        Rollout { handle, parent, behaviour, exclusive, cold, copies, stage, events, first_traffic_ms: None }
     }
 
     pub(super) fn ended(&self) -> bool {
@@ -71,6 +97,9 @@ impl Rollout {
     pub(super) fn waiting_for(&self) -> &'static str {
         match self.stage {
             Stage::Making { .. } => "readiness",
+            Stage::Shifting { part: Part::Stopping, .. } => "the previous release to stop",
+            Stage::Shifting { part: Part::Starting, .. } => "copies to be ready",
+            Stage::Shifting { part: Part::Draining, .. } => "copies to drain",
             Stage::Shifting { .. } => "traffic to move",
             Stage::Finishing { .. } => "the previous release to drain",
             Stage::RollingBack { .. } => "traffic to go back",
@@ -81,15 +110,15 @@ impl Rollout {
     /// When it moves by itself next.
     pub(super) fn next_ms(&self) -> Option<u64> {
         match (&self.stage, &self.behaviour) {
-            (Stage::Making { .. }, Behaviour::NeverReady) => None,
+            (Stage::Making { .. } | Stage::Shifting { part: Part::Starting, .. }, Behaviour::NeverReady) => None,
             (Stage::Making { until_ms } | Stage::Shifting { until_ms, .. }, _) => Some(*until_ms),
-            (Stage::Finishing { until_ms } | Stage::RollingBack { until_ms }, _) => Some(*until_ms),
+            (Stage::Finishing { until_ms } | Stage::RollingBack { until_ms, .. }, _) => Some(*until_ms),
             (Stage::Ready, Behaviour::DiesUnderTraffic { after_ms }) => self.first_traffic_ms.map(|t| t + after_ms),
             _ => None,
         }
     }
 
-    fn say(&mut self, now_ms: u64, text: impl Into<String>) {
+    pub(super) fn say(&mut self, now_ms: u64, text: impl Into<String>) {
         self.events.push((now_ms, text.into()));
     }
 }
@@ -106,26 +135,17 @@ impl Cloud {
                     rollout.say(at_ms, format!("{candidate} died"));
                     rollout.stage = Stage::Failed { why: format!("{candidate} died under traffic"), logs: Vec::new() };
                 }
-                Stage::Shifting { .. } if rollout.exclusive && rollout.behaviour == Behaviour::FailsSwap => {
-                    self.weights = rollout.parent.map(Weights::all).unwrap_or_default();
-                    rollout.say(at_ms, "the previous release has the store again");
-                    let why = format!("{candidate} could not open the store");
-                    rollout.stage = Stage::Failed { why, logs: vec!["database is locked".to_owned()] };
-                }
-                Stage::Shifting { to, .. } => {
-                    self.weights = self.rounded(to);
-                    rollout.first_traffic_ms = rollout.first_traffic_ms.or(Some(at_ms));
-                    rollout.say(at_ms, format!("{candidate} has {} %", self.weights.of(candidate)));
-                    rollout.stage = Stage::Ready;
-                }
+                Stage::Shifting { to, part, .. } => self.shifted(&mut rollout, to, part, at_ms),
                 Stage::Finishing { .. } => {
                     if self.fault != Some(Fault::LeavesThePrevious) {
                         self.running.retain(|id, _| *id == candidate);
                     }
+                    self.restore(candidate);
+                    self.each_copy(Running::settle);
                     rollout.say(at_ms, "the previous release stopped");
                     rollout.stage = Stage::Finished;
                 }
-                Stage::RollingBack { .. } => self.gone_back(&mut rollout, at_ms),
+                Stage::RollingBack { part, .. } => self.goes_back(&mut rollout, part, at_ms),
                 Stage::Finished | Stage::RolledBack | Stage::Failed { .. } => break,
             }
         }
@@ -134,22 +154,98 @@ impl Cloud {
 
     fn made(&mut self, rollout: &mut Rollout, at_ms: u64) {
         let candidate = rollout.handle.release;
-        if let Behaviour::Dies { last_words } = &rollout.behaviour {
-            let words = last_words.clone();
-            self.log(at_ms, candidate, &format!("{candidate}-task-0"), true, &words);
-            let logs = if self.fault == Some(Fault::LosesLastWords) { Vec::new() } else { vec![words] };
-            rollout.say(at_ms, format!("{candidate} died"));
-            rollout.stage = Stage::Failed { why: format!("{candidate} died before it was ready"), logs };
-            return;
+        if matches!(rollout.behaviour, Behaviour::Dies { .. }) {
+            return self.died(rollout, at_ms);
         }
         if let Some(running) = self.running.get_mut(&candidate) {
-            running.ready = true;
+            running.settle();
         }
         if self.fault == Some(Fault::TrafficAtOnce) && rollout.parent.is_some() {
-            self.weights = Weights([(candidate, 1), (rollout.parent.unwrap_or(candidate), 99)].into());
+            self.move_traffic(Weights([(candidate, 1), (rollout.parent.unwrap_or(candidate), 99)].into()), at_ms);
         }
         rollout.say(at_ms, format!("{candidate} is ready"));
         rollout.stage = Stage::Ready;
+    }
+
+    fn died(&mut self, rollout: &mut Rollout, at_ms: u64) {
+        let candidate = rollout.handle.release;
+        let words = match &rollout.behaviour {
+            Behaviour::Dies { last_words } => last_words.clone(),
+            _ => "database is locked".to_owned(),
+        };
+        self.log(at_ms, candidate, &format!("{candidate}-task-0"), true, &words);
+        let logs = if self.fault == Some(Fault::LosesLastWords) { Vec::new() } else { vec![words] };
+        rollout.say(at_ms, format!("{candidate} died"));
+        rollout.stage = Stage::Failed { why: format!("{candidate} died before it was ready"), logs };
+    }
+
+    /// A part of a shift is over.
+    fn shifted(&mut self, rollout: &mut Rollout, to: Weights, part: Part, at_ms: u64) {
+        let candidate = rollout.handle.release;
+        let (next, takes_ms) = match part {
+            Part::Stopping => {
+                self.each_copy(Running::drop_leaving);
+                to.0.keys().for_each(|release| self.restore(*release));
+                rollout.say(at_ms, "the previous release has stopped");
+                (Part::Starting, READY_MS)
+            }
+            Part::Starting => {
+                let fails = matches!(rollout.behaviour, Behaviour::Dies { .. } | Behaviour::FailsSwap);
+                if rollout.cold && fails && to.of(candidate) > 0 {
+                    self.stop_all(candidate);
+                    self.each_copy(Running::drop_leaving);
+                    rollout.parent.into_iter().for_each(|parent| self.restore(parent));
+                    self.each_copy(Running::settle);
+                    return self.died(rollout, at_ms);
+                }
+                self.each_copy(Running::settle);
+                (Part::Moving, SHIFT_MS)
+            }
+            Part::Moving if rollout.exclusive && !rollout.cold && rollout.behaviour == Behaviour::FailsSwap => {
+                self.move_traffic(rollout.parent.map(Weights::all).unwrap_or_default(), at_ms);
+                rollout.say(at_ms, "the previous release has the store again");
+                let why = format!("{candidate} could not open the store");
+                rollout.stage = Stage::Failed { why, logs: vec!["database is locked".to_owned()] };
+                return;
+            }
+            Part::Moving => {
+                let weights = self.rounded(to.clone());
+                self.move_traffic(weights, at_ms);
+                if self.weights.of(candidate) > 0 {
+                    rollout.first_traffic_ms = rollout.first_traffic_ms.or(Some(at_ms));
+                }
+                rollout.say(at_ms, format!("{candidate} has {} %", self.weights.of(candidate)));
+                if !self.shrink(&rollout.copies) {
+                    rollout.stage = Stage::Ready;
+                    return;
+                }
+                (Part::Draining, DRAIN_MS)
+            }
+            Part::Draining => {
+                self.each_copy(Running::drop_leaving);
+                rollout.say(at_ms, "copies stopped");
+                rollout.stage = Stage::Ready;
+                return;
+            }
+        };
+        rollout.stage = Stage::Shifting { to, part: next, until_ms: at_ms + takes_ms };
+    }
+
+    /// A part of the way back is over.
+    fn goes_back(&mut self, rollout: &mut Rollout, part: Part, at_ms: u64) {
+        let (next, takes_ms) = match part {
+            Part::Stopping => {
+                self.each_copy(Running::drop_leaving);
+                rollout.parent.into_iter().for_each(|parent| self.restore(parent));
+                (Part::Starting, READY_MS)
+            }
+            Part::Starting => {
+                rollout.parent.and_then(|parent| self.running.get_mut(&parent)).into_iter().for_each(Running::settle);
+                (Part::Moving, BACK_MS)
+            }
+            Part::Moving | Part::Draining => return self.gone_back(rollout, at_ms),
+        };
+        rollout.stage = Stage::RollingBack { part: next, until_ms: at_ms + takes_ms };
     }
 
     fn gone_back(&mut self, rollout: &mut Rollout, at_ms: u64) {
@@ -158,7 +254,7 @@ impl Cloud {
         if self.fault != Some(Fault::LeavesTheFirst) || rollout.parent.is_some() {
             self.running.remove(&candidate);
         }
-        self.weights = rollout.parent.map(Weights::all).unwrap_or_default();
+        self.move_traffic(rollout.parent.map(Weights::all).unwrap_or_default(), at_ms);
         if self.fault == Some(Fault::RestoresAnotherDocument)
             && let (Some(parent), Some(body)) = (rollout.parent, gone)
             && let Some(running) = self.running.get_mut(&parent)
@@ -181,67 +277,27 @@ impl Cloud {
         rounded
     }
 
-    /// Moves a rollout on. A call that comes after its end changes nothing.
-    pub(super) fn steer(&mut self, release: ReleaseId, steer: &Steer, now_ms: u64) -> Result<(), ProviderError> {
-        let Some(mut rollout) = self.rollouts.get(&release).cloned() else {
-            return Err(error(ErrorKind::NotFound, "steer", format!("no rollout of {release}")));
-        };
-        let conflict = |why: &str| Err(error(ErrorKind::Conflict, "steer", format!("{release} {why}")));
-        let everything = self.weights.of(release) == 100;
-        match (steer, rollout.stage.clone()) {
-            (Steer::Shift { .. }, Stage::RolledBack) if self.fault == Some(Fault::ObeysLateCalls) => {
-                rollout.stage = Stage::Ready;
-                self.weights = Weights::all(release);
-                self.restart(release, now_ms);
-            }
-            (Steer::Shift { weights }, Stage::Ready | Stage::Shifting { .. }) => {
-                self.check_weights(release, weights, &rollout)?;
-                let same = match &rollout.stage {
-                    Stage::Shifting { to, .. } => to == weights,
-                    _ => self.weights == *weights,
-                };
-                if !same {
-                    rollout.say(now_ms, "traffic moves");
-                    rollout.stage = Stage::Shifting { to: weights.clone(), until_ms: now_ms + SHIFT_MS };
-                }
-            }
-            (Steer::Shift { .. }, Stage::Making { .. }) => return conflict("is not ready for traffic"),
-            (Steer::Shift { .. }, _) => return conflict("gets no traffic any more"),
-            (Steer::Finish, Stage::Ready) if everything => {
-                rollout.say(now_ms, "the previous release drains");
-                rollout.stage = Stage::Finishing { until_ms: now_ms + DRAIN_MS };
-            }
-            (Steer::Finish, Stage::Finishing { .. } | Stage::Finished) if self.fault == Some(Fault::FinishesOnce) => {
-                return conflict("was told to finish already");
-            }
-            (Steer::Finish, Stage::Finishing { .. } | Stage::Finished) => {}
-            (Steer::Finish, _) => return conflict("does not have all traffic"),
-            (Steer::Stop { .. }, Stage::RollingBack { .. } | Stage::RolledBack) => {}
-            (Steer::Stop { .. }, Stage::Finished) => return conflict("has taken over"),
-            (Steer::Stop { .. }, _) => {
-                rollout.say(now_ms, "traffic goes back");
-                rollout.stage = Stage::RollingBack { until_ms: now_ms + BACK_MS };
-            }
-            (Steer::Continue { .. }, _) => {
-                return Err(error(ErrorKind::Unsupported, "steer", "there are no gates here".to_owned()));
-            }
+    /// Starts what is missing of a release.
+    pub(super) fn restore(&mut self, release: ReleaseId) {
+        if let Some(running) = self.running.get_mut(&release) {
+            running.grow(running.replicas());
         }
-        self.rollouts.insert(release, rollout);
-        Ok(())
     }
 
-    fn check_weights(&self, release: ReleaseId, weights: &Weights, rollout: &Rollout) -> Result<(), ProviderError> {
-        let invalid = |why: String| Err(error(ErrorKind::Invalid, "steer", why));
-        let sum: u32 = weights.0.values().map(|w| u32::from(*w)).sum();
-        if sum != 100 {
-            return invalid(format!("weights sum to {sum}"));
+    pub(super) fn stop_all(&mut self, release: ReleaseId) -> bool {
+        self.running.get_mut(&release).is_some_and(|running| running.shrink(0))
+    }
+
+    /// Takes the traffic from the copies that are more than asked for; true if there are any.
+    pub(super) fn shrink(&mut self, copies: &BTreeMap<ReleaseId, u32>) -> bool {
+        let mut any = false;
+        for (release, count) in copies {
+            any |= self.running.get_mut(release).is_some_and(|running| running.shrink(*count as usize));
         }
-        if let Some(stranger) = weights.0.keys().find(|id| !self.running.contains_key(id)) {
-            return invalid(format!("{stranger} does not run"));
-        }
-        if rollout.exclusive && weights.of(release) != 100 {
-            return invalid("only one process may open the store".to_owned());
-        }
-        Ok(())
+        any
+    }
+
+    pub(super) fn each_copy(&mut self, change: impl Fn(&mut Running)) {
+        self.running.values_mut().for_each(change);
     }
 }

@@ -1,0 +1,309 @@
+//! Looks at a rollout for the engine: what both sides' requests were like, and how tasks are. It asks where the analysis says
+//! that numbers come from, and judges nothing.
+
+use dbird_core::{
+    Handle, LogQuery, Observed, ReleaseId, Samples, TaskState,
+    analysis::{Health, Look, Side, Verdict},
+    provider::Failing,
+    release::{LastLook, Numbers},
+    spec::Analysis,
+};
+
+use crate::{
+    Error, Event,
+    call::within,
+    error::sentence,
+    event::SideView,
+    follow::Watched,
+    run::Run,
+    sources::{Source, SourceError, TaskAddress, probe},
+};
+
+/// A look may take this long; then nobody can say.
+const LOOK_MS: u64 = 5_000;
+/// Requests that dbird makes itself take no longer than this, and no longer than a window.
+const PROBE_MS: u64 = 2_000;
+/// Reading a failed candidate's last lines takes no longer than this.
+const LINES_MS: u64 = 3_000;
+/// So many of them.
+const LINES_MAX: u32 = 30;
+/// Kinds of failing requests that are named.
+const NAMED_MAX: usize = 3;
+/// What a task says of itself when it is the one that writes to the store.
+const WRITES: &str = "active";
+
+/// What is remembered between looks.
+pub(crate) struct Eyes {
+    analysis: Option<Analysis>,
+    source: Option<Result<Source, SourceError>>,
+    /// Of the candidate's tasks, when it first got traffic.
+    restarts_before: Option<u32>,
+    looks: u32,
+    weight: u8,
+    candidate: Side,
+    current: Option<Side>,
+    failing: Vec<Failing>,
+}
+
+impl Eyes {
+    pub(crate) fn of(run: &Run<'_>) -> Eyes {
+        let analysis = run.begun.plan.course.as_ref().and_then(|c| c.analysis.clone());
+        Eyes {
+            source: analysis
+                .as_ref()
+                .map(|a| Source::open(a, run.operator.provider.clone(), run.operator.target.clone())),
+            analysis,
+            restarts_before: None,
+            looks: 0,
+            weight: 0,
+            candidate: Side::default(),
+            current: None,
+            failing: Vec::new(),
+        }
+    }
+
+    /// Which of the candidate's requests failed, in a few words; empty where none did.
+    pub(crate) fn failing(&self) -> String {
+        let named: Vec<_> = self.failing.iter().take(NAMED_MAX).map(named).collect();
+        if named.is_empty() { String::new() } else { format!("mostly {}", named.join(", ")) }
+    }
+
+    /// Both sides, as they were at the last weight.
+    pub(crate) fn last(&self) -> Option<LastLook> {
+        (self.looks > 0).then(|| LastLook {
+            looks: self.looks,
+            weight: self.weight,
+            candidate: Numbers::from(&self.candidate),
+            current: self.current.as_ref().map(Numbers::from),
+        })
+    }
+
+    fn add(&mut self, look: &Look) {
+        self.candidate.add(&look.candidate);
+        if let Some(current) = &look.current {
+            self.current.get_or_insert_default().add(current);
+        }
+    }
+
+    fn fail(&mut self, failing: &[Failing]) {
+        for new in failing {
+            match self.failing.iter_mut().find(|f| f.request == new.request && f.status == new.status) {
+                Some(known) => {
+                    known.count = known.count.saturating_add(new.count);
+                    known.slowest_ms = known.slowest_ms.max(new.slowest_ms);
+                }
+                None => self.failing.push(new.clone()),
+            }
+        }
+        self.failing.sort_by(|a, b| b.count.cmp(&a.count).then_with(|| a.request.cmp(&b.request)));
+        self.failing.truncate(32);
+    }
+}
+
+fn named(failing: &Failing) -> String {
+    let Failing { request, status, count, .. } = failing;
+    let how = if *status == 0 { "no answer".to_owned() } else { status.to_string() };
+    format!("{request} -> {how} ({count} times)")
+}
+
+impl Run<'_> {
+    /// Begins a window, or says what it was like; none where nobody can say.
+    pub(crate) async fn look(
+        &mut self,
+        eyes: &mut Eyes,
+        window_ms: u64,
+        handle: &Handle,
+        watched: &mut Watched,
+    ) -> Result<Option<Look>, Error> {
+        let clock = self.operator.clock.clone();
+        self.lease.renew().await?;
+        let until_ms = clock.boot_ms() + LOOK_MS;
+        let (candidate, parent) = (handle.release, self.begun.plan.parent);
+        let weights = watched.weights();
+        let beside = parent.filter(|p| weights.of(*p) > 0);
+        let found = within(&*clock, until_ms, self.ask(eyes, window_ms, candidate, beside)).await;
+        let (samples, observed) = match found {
+            Some(Ok(found)) => found,
+            Some(Err(e)) => {
+                self.operator.report(&Event::Warning { text: format!("no look at {candidate}: {e}") });
+                return Ok(None);
+            }
+            None => {
+                let text = format!("no look at {candidate}: its numbers took longer than {} s", LOOK_MS / 1000);
+                self.operator.report(&Event::Warning { text });
+                return Ok(None);
+            }
+        };
+        let restarts = restarts(&observed, candidate);
+        let before = *eyes.restarts_before.get_or_insert(restarts);
+        if window_ms == 0 {
+            eyes.weight = weights.of(candidate);
+            eyes.candidate = Side::default();
+            eyes.current = None;
+            return Ok(None);
+        }
+        let of = |release: ReleaseId| samples.iter().find(|s| s.release == release);
+        let mut look = Look {
+            candidate: of(candidate).map(Side::of).unwrap_or_default(),
+            current: beside.and_then(of).map(Side::of),
+            health: Some(health(&observed, candidate, restarts.saturating_sub(before))),
+            probes: 0,
+        };
+        if let Some(samples) = of(candidate) {
+            eyes.fail(&samples.failing);
+        }
+        if let Some(own) = self.probe(eyes, &look, window_ms, &observed, candidate, watched).await {
+            look.probes = own.requests;
+            // A source that counts them itself tells them with the next window.
+            if !eyes.source.as_ref().is_some_and(|s| s.as_ref().is_ok_and(Source::counts_probes)) {
+                look.candidate.add(&Side::of(&own));
+                eyes.fail(&own.failing);
+            }
+        }
+        eyes.add(&look);
+        Ok(Some(look))
+    }
+
+    pub(crate) async fn ask(
+        &self,
+        eyes: &mut Eyes,
+        window_ms: u64,
+        candidate: ReleaseId,
+        beside: Option<ReleaseId>,
+    ) -> Result<(Vec<Samples>, Observed), String> {
+        let (provider, target) = (&*self.operator.provider, &self.operator.target);
+        let observed = provider.observe(target).await.map_err(|e| sentence(&e))?;
+        let source = match &mut eyes.source {
+            Some(Ok(source)) => source,
+            Some(Err(e)) => return Err(told(e)),
+            None => return Err("there is nothing to judge by".to_owned()),
+        };
+        let releases: Vec<_> = [Some(candidate), beside].into_iter().flatten().collect();
+        let tasks = addresses(&observed, &releases);
+        let samples = if window_ms == 0 {
+            source.begin(&tasks).await.map(|()| Vec::new())
+        } else {
+            source.take(&releases, &tasks, window_ms).await
+        };
+        let samples = samples.map_err(|e| told(&e))?;
+        Ok((samples, observed))
+    }
+
+    /// Requests of our own, where users make too few to judge by.
+    pub(crate) async fn probe(
+        &self,
+        eyes: &Eyes,
+        look: &Look,
+        window_ms: u64,
+        observed: &Observed,
+        candidate: ReleaseId,
+        watched: &Watched,
+    ) -> Option<Samples> {
+        let analysis = eyes.analysis.as_ref()?;
+        let path = analysis.probe.as_ref()?;
+        let have = eyes.candidate.requests.saturating_add(look.candidate.requests);
+        let missing = analysis.min_samples.saturating_sub(have);
+        if missing == 0 {
+            return None;
+        }
+        let mut urls: Vec<String> =
+            addresses(observed, &[candidate]).into_iter().map(|t| format!("http://{}", t.address)).collect();
+        if urls.is_empty() {
+            urls.extend(watched.endpoint("test"));
+        }
+        if urls.is_empty() {
+            return None;
+        }
+        Some(probe::probe(candidate, &urls, path, missing, window_ms.min(PROBE_MS)).await)
+    }
+
+    /// Tells a look.
+    pub(crate) fn tell_look(
+        &self,
+        eyes: &mut Eyes,
+        look: Option<&Look>,
+        verdict: Verdict,
+        window_ms: u64,
+        watched: &Watched,
+    ) {
+        eyes.looks += 1;
+        let (word, text) = match verdict {
+            Verdict::Good => ("good", String::new()),
+            Verdict::Bad(fault) => ("bad", fault.to_string()),
+            Verdict::Unclear(why) => ("unclear", why.to_string()),
+        };
+        let side = |release: ReleaseId, side: &Side| SideView {
+            release,
+            requests: side.requests,
+            errors: side.errors,
+            error_rate: side.error_rate(),
+            p99_ms: side.p99_ms(),
+        };
+        let candidate = self.begun.release;
+        self.operator.report(&Event::Looked {
+            look: eyes.looks,
+            window_ms,
+            weights: watched.weights(),
+            candidate: look.map(|l| side(candidate, &l.candidate)),
+            current: look.and_then(|l| l.current.as_ref()).zip(self.begun.plan.parent).map(|(s, r)| side(r, s)),
+            probes: look.map_or(0, |l| l.probes),
+            check: match verdict {
+                Verdict::Bad(fault) => Some(fault.check),
+                _ => None,
+            },
+            verdict: word.to_owned(),
+            text,
+        });
+    }
+
+    /// The candidate's last log lines.
+    pub(crate) async fn last_lines(&self) -> Vec<String> {
+        let (provider, target, clock) = (&self.operator.provider, &self.operator.target, &*self.operator.clock);
+        let query = LogQuery { release: Some(self.begun.release), task: None, tail_lines: LINES_MAX };
+        let until_ms = clock.boot_ms() + LINES_MS;
+        match within(clock, until_ms, provider.logs(target, &query, None)).await {
+            Some(Ok(page)) => page.lines.into_iter().map(|l| l.text).collect(),
+            Some(Err(e)) => {
+                tracing::debug!(error = %e, "the candidate's last lines can't be read");
+                Vec::new()
+            }
+            None => Vec::new(),
+        }
+    }
+}
+
+fn told(e: &SourceError) -> String {
+    let hint = e.hint.as_ref().map(|hint| format!("; {hint}")).unwrap_or_default();
+    format!("{e}{hint}")
+}
+
+fn addresses(observed: &Observed, releases: &[ReleaseId]) -> Vec<TaskAddress> {
+    let of = observed.releases.iter().filter(|r| releases.contains(&r.id));
+    of.flat_map(|r| r.tasks.iter().filter_map(|t| Some(TaskAddress { release: r.id, address: t.address.clone()? })))
+        .collect()
+}
+
+fn restarts(observed: &Observed, release: ReleaseId) -> u32 {
+    let tasks = observed.releases.iter().filter(|r| r.id == release).flat_map(|r| &r.tasks);
+    tasks.fold(0, |sum, t| sum.saturating_add(t.restarts))
+}
+
+fn health(observed: &Observed, candidate: ReleaseId, restarts: u32) -> Health {
+    let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+    let tasks = observed.releases.iter().filter(|r| r.id == candidate).flat_map(|r| &r.tasks);
+    let all: Vec<_> = tasks.filter(|t| !matches!(t.state, TaskState::Draining | TaskState::Stopped)).collect();
+    let roles: Vec<_> = observed
+        .releases
+        .iter()
+        .flat_map(|r| &r.tasks)
+        .filter(|t| t.state == TaskState::Ready)
+        .filter_map(|t| t.reported.get("role").and_then(|role| role.as_str()))
+        .collect();
+    let writers = roles.iter().filter(|role| **role == WRITES).count();
+    Health {
+        tasks: count(all.len()),
+        ready: count(all.iter().filter(|t| t.state == TaskState::Ready).count()),
+        restarts,
+        writers: (!roles.is_empty()).then(|| count(writers)),
+    }
+}

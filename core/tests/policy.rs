@@ -115,6 +115,13 @@ fn cases() {
         (policy("actions = [\"*\"]\nresources = [\"*\"]"), "dev", Azure, none),
         ("[env]\nAPI_TOKEN = \"abc\"".into(), "dev", Local, &["DB006 2:1"]),
         ("[telemetry]\notlp = \"https://u:p@h\"".into(), "dev", Local, &["DB006 2:1"]),
+        ("[analysis]\nprometheus = \"http://u:p@h\"".into(), "dev", Local, &["DB006 2:1"]),
+        (
+            "[[rollout.hooks]]\nwhen = \"step\"\nurl = \"https://u:p@h/x\"".into(),
+            "dev",
+            Local,
+            &["DB006 3:1"],
+        ),
         ("[[rollout.hooks]]\nwhen = \"after\"\nrun = [\"tell\", \"ghp_0123456789abcdef0123\"]".into(), "dev", Local, &["DB006 3:1"]),
         ("[cloud.azure]\npublic_network_access = false".into(), "dev", Azure, none),
         (format!("{SQLITE}[cloud.azure]\npublic_network_access = false"), "dev", Azure, &["DB007 5:25"]),

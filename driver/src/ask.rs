@@ -71,6 +71,10 @@ impl Operator {
         loop {
             let found = journal::tail(&*self.store).await?.1.filter(|f| f.begun.release == release);
             match found {
+                // It may have ended just because it heard.
+                None if journal::requested(&*self.store, number).await? => {
+                    return Ok(Asked::Taken { release, by: held });
+                }
                 None => return Err(Error::Refused(format!("{release} ended before it could be asked"))),
                 Some(found) if found.requests_taken.contains(&number) => return Ok(Asked::Taken { release, by: held }),
                 Some(_) if self.holder().await?.is_none() => return Box::pin(self.act(request, no_wait)).await,

@@ -12,6 +12,8 @@ use crate::{
 
 /// One plan never has more entries than this.
 const TAIL_MAX: usize = 4_000;
+/// Entries that are looked through for one that was just written.
+const LATELY: usize = 64;
 /// Entries read at a time, going back.
 const CHUNK: u64 = 32;
 
@@ -64,6 +66,16 @@ pub(crate) async fn tail(store: &dyn Store) -> Result<(u64, Option<Unfinished>),
         next = first;
     }
     Ok((last, Unfinished::from_tail(newest_first.iter().rev())))
+}
+
+/// True when a request of this number was taken up lately.
+pub(crate) async fn requested(store: &dyn Store, number: u64) -> Result<bool, Error> {
+    for at in store.last(Series::Journal, LATELY).await?.into_iter().rev() {
+        if matches!(read(store, at).await?, What::Requested { number: n, .. } if n == number) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 async fn read(store: &dyn Store, number: u64) -> Result<What, Error> {

@@ -1,5 +1,5 @@
 //! Plans and renders many environments in one process: `cargo run --release --example thousand -- environments/base.toml`.
-//! Prints one line of JSON: how many, how long, and the most memory that the process had.
+//! Prints one line of JSON: how many, how long, and the most memory that the process had. Another number can be given after the file.
 
 use std::{error::Error, io::Write, time::Instant};
 
@@ -15,6 +15,7 @@ const ENVIRONMENTS: u32 = 1_000;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let path = std::env::args().nth(1).ok_or("which base.toml?")?;
+    let environments = std::env::args().nth(2).map_or(Ok(ENVIRONMENTS), |number| number.parse())?;
     let base = std::fs::read_to_string(&path)?;
     let strategies = ["all-at-once", "blue-green", "canary", "linear", "rolling", "recreate"];
     let capabilities = Capabilities {
@@ -30,13 +31,13 @@ fn main() -> Result<(), Box<dyn Error>> {
     let (observed, preview) = (Observed::default(), Preview::default());
     let start = Instant::now();
     let (mut steps, mut bytes) = (0, 0);
-    for number in 0..ENVIRONMENTS {
+    for number in 0..environments {
         let environment = format!("e{number}");
         let overlay = format!(
             "[rollout]\nstrategy = \"canary\"\nweight = {}\npause = \"{}m\"\n[env]\nGREETING = \"hello from {number}\"\n[cloud.local]\nlisten = \"127.0.0.1:{}\"\n",
             number % 98 + 1,
             number % 9 + 1,
-            9_000 + number,
+            9_000 + number % 10_000,
         );
         let request = Request {
             environment: &environment,
@@ -72,7 +73,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let peak_kib: u64 = peak.trim().trim_end_matches(" kB").trim().parse().unwrap_or(0);
     writeln!(
         std::io::stdout(),
-        "{{\"environments\":{ENVIRONMENTS},\"took_ms\":{took_ms},\"peak_kib\":{peak_kib},\"steps\":{steps},\"bytes\":{bytes}}}"
+        "{{\"environments\":{environments},\"took_ms\":{took_ms},\"peak_kib\":{peak_kib},\"steps\":{steps},\"bytes\":{bytes}}}"
     )?;
     Ok(())
 }

@@ -1,5 +1,5 @@
-//! A closed-loop HTTP load of many keep-alive connections that accounts for every single request. It reads leaderboards
-//! and posts scores with run ids of its own, so that afterwards the database can be asked for each one.
+//! An HTTP load of many keep-alive connections that accounts for every single request. It reads leaderboards and posts
+//! scores with run ids of its own, so that afterwards the database can be asked for each one.
 
 use std::{
     net::SocketAddr,
@@ -23,6 +23,16 @@ const FAILURES_KEPT: usize = 20;
 /// Loads that this process started, so that no two use the same run ids.
 static LOADS: AtomicU64 = AtomicU64::new(0);
 
+/// When a connection makes its next request.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Pace {
+    /// So long after the answer to the last one: a slow service gets fewer requests.
+    After(Duration),
+    /// So that all connections together make this many a second, however long answers take. A request that is due while its
+    /// connection still waits is made late, and its time counts from when it was due.
+    PerSecond(u32),
+}
+
 /// What the load did.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
@@ -36,6 +46,8 @@ pub(crate) struct Tally {
     pub(crate) acknowledged: Vec<String>,
     /// When every good request began, and how long it took.
     pub(crate) answers: Vec<(Instant, Duration)>,
+    /// When every failed request ended.
+    pub(crate) failed_at: Vec<Instant>,
 }
 
 impl Tally {
@@ -69,8 +81,8 @@ pub(crate) struct Load {
 
 impl Load {
     /// Starts `connections` connections to `address`; every `score_every`-th request posts a score, the others read the
-    /// leaderboard. `pause` lies between an answer and the next request of the same connection.
-    pub(crate) fn start(address: SocketAddr, connections: usize, score_every: u64, pause: Duration) -> Load {
+    /// leaderboard.
+    pub(crate) fn start(address: SocketAddr, connections: usize, score_every: u64, pace: Pace) -> Load {
         let stop = Arc::new(AtomicBool::new(false));
         let done = Arc::new(AtomicU64::new(0));
         let (s, d) = (stop.clone(), done.clone());
@@ -79,10 +91,12 @@ impl Load {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
             runtime.block_on(async move {
                 let tally = Arc::new(Mutex::new(Tally::default()));
+                let began = Instant::now();
                 let tasks: Vec<_> = (0..connections)
                     .map(|n| {
                         let name = format!("load-{}-{load}-{n}", std::process::id());
-                        tokio::spawn(connection(address, name, score_every, pause, s.clone(), d.clone(), tally.clone()))
+                        let turns = Turns::of(pace, n, connections, began);
+                        tokio::spawn(connection(address, name, score_every, turns, s.clone(), d.clone(), tally.clone()))
                     })
                     .collect();
                 for task in tasks {
@@ -109,11 +123,48 @@ impl Load {
     }
 }
 
+/// When one connection has its turns.
+enum Turns {
+    After(Duration),
+    At { next: Instant, every: Duration },
+}
+
+impl Turns {
+    /// Of the `n`-th of so many connections: they take turns evenly.
+    fn of(pace: Pace, n: usize, connections: usize, began: Instant) -> Turns {
+        match pace {
+            Pace::After(pause) => Turns::After(pause),
+            Pace::PerSecond(requests) => {
+                let every = Duration::from_secs_f64(connections as f64 / f64::from(requests.max(1)));
+                Turns::At { next: began + every.mul_f64(n as f64 / connections as f64), every }
+            }
+        }
+    }
+
+    /// Waits for the next turn; returns when it was due.
+    async fn next(&mut self, first: bool) -> Instant {
+        match self {
+            Turns::After(pause) => {
+                if !first && !pause.is_zero() {
+                    tokio::time::sleep(*pause).await;
+                }
+                Instant::now()
+            }
+            Turns::At { next, every } => {
+                let due = *next;
+                *next += *every;
+                tokio::time::sleep_until(due.into()).await;
+                due
+            }
+        }
+    }
+}
+
 async fn connection(
     address: SocketAddr,
     name: String,
     score_every: u64,
-    pause: Duration,
+    mut turns: Turns,
     stop: Arc<AtomicBool>,
     done: Arc<AtomicU64>,
     tally: Arc<Mutex<Tally>>,
@@ -122,10 +173,10 @@ async fn connection(
     let mut sender = None;
     let mut count = 0_u64;
     while !stop.load(Ordering::Relaxed) {
+        let start = turns.next(count == 0).await;
         count += 1;
         let run = score_every > 0 && count.is_multiple_of(score_every);
         let run = run.then(|| format!("{name}-{count}"));
-        let start = Instant::now();
         let outcome = match tokio::time::timeout(REQUEST_TIMEOUT, request(address, &mut sender, run.as_deref())).await {
             Ok(outcome) => outcome,
             Err(_) => Err(format!("no answer within {REQUEST_TIMEOUT:?}")),
@@ -137,22 +188,20 @@ async fn connection(
                 mine.acknowledged.extend(run);
             }
             Err(why) => {
-                sender = None;
                 mine.failed += 1;
+                mine.failed_at.push(Instant::now());
                 if mine.failures.len() < FAILURES_KEPT {
                     mine.failures.push(format!("{name}, request {count}: {why}"));
                 }
             }
         }
         done.fetch_add(1, Ordering::Relaxed);
-        if !pause.is_zero() {
-            tokio::time::sleep(pause).await;
-        }
     }
     let mut all = tally.lock().expect("no poison");
     all.good += mine.good;
     all.failed += mine.failed;
     all.answers.extend(mine.answers);
+    all.failed_at.extend(mine.failed_at);
     all.acknowledged.extend(mine.acknowledged);
     let room = FAILURES_KEPT.saturating_sub(all.failures.len());
     all.failures.extend(mine.failures.into_iter().take(room));
@@ -160,15 +209,19 @@ async fn connection(
 
 type Sender = http1::SendRequest<Full<Bytes>>;
 
+/// One request. The connection is kept for the next one only where the answer came whole.
 async fn request(address: SocketAddr, sender: &mut Option<Sender>, run: Option<&str>) -> Result<(), String> {
-    if sender.as_ref().is_none_or(http1::SendRequest::is_closed) {
-        let stream = TcpStream::connect(address).await.map_err(|e| format!("connect: {e}"))?;
-        stream.set_nodelay(true).map_err(|e| format!("nodelay: {e}"))?;
-        let (fresh, driver) = http1::handshake(TokioIo::new(stream)).await.map_err(|e| format!("handshake: {e}"))?;
-        tokio::spawn(driver);
-        *sender = Some(fresh);
-    }
-    let Some(open) = sender.as_mut() else { return Err("not connected".into()) };
+    let mut open = match sender.take().filter(|open| !open.is_closed()) {
+        Some(open) => open,
+        None => {
+            let stream = TcpStream::connect(address).await.map_err(|e| format!("connect: {e}"))?;
+            stream.set_nodelay(true).map_err(|e| format!("nodelay: {e}"))?;
+            let (fresh, driver) =
+                http1::handshake(TokioIo::new(stream)).await.map_err(|e| format!("handshake: {e}"))?;
+            tokio::spawn(driver);
+            fresh
+        }
+    };
     let builder = Request::builder().header("host", "bench.local");
     let (request, wanted) = match run {
         None => (builder.uri("/leaderboard").body(Full::new(Bytes::new())), StatusCode::OK),
@@ -183,5 +236,6 @@ async fn request(address: SocketAddr, sender: &mut Option<Sender>, run: Option<&
     let answer = open.send_request(request).await.map_err(|e| format!("send: {e}"))?;
     let status = answer.status();
     let body = answer.into_body().collect().await.map_err(|e| format!("body: {e}"))?.to_bytes();
+    *sender = Some(open);
     if status == wanted { Ok(()) } else { Err(format!("{status}: {}", String::from_utf8_lossy(&body))) }
 }

@@ -2,7 +2,10 @@
 
 use std::{fmt::Write as _, time::Instant};
 
-use crate::setup::{self, Outcome};
+use crate::{
+    bench::rollout::model,
+    setup::{self, Outcome},
+};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -12,8 +15,14 @@ pub(crate) struct Args {
     /// Cases of each property test in the libraries
     #[arg(long, default_value_t = 20_000)]
     cases: u32,
+    /// Cases of the engine's property: rollouts of any course over a cloud that fails
+    #[arg(long, default_value_t = 1_000_000)]
+    rollouts: u32,
+    /// Rollouts of each kind in the model of the analysis
+    #[arg(long, default_value_t = 10_000)]
+    simulated: u32,
     /// Seeds of the driver's crash test over the in-memory provider
-    #[arg(long, default_value_t = 100_000)]
+    #[arg(long, default_value_t = 200_000)]
     seeds: u32,
     /// Rounds of killing the real agent, its watchdog and its tasks at random moments
     #[arg(long, default_value_t = 200)]
@@ -40,6 +49,13 @@ pub(crate) fn run(args: &Args) -> Outcome {
     part(format!("property tests with {} cases each", args.cases), &mut || {
         test("PROPTEST_CASES", args.cases, &["--lib"])
     });
+    part(format!("the rollout engine's property, {} rollouts", args.rollouts), &mut || {
+        test("PROPTEST_CASES", args.rollouts, &["--test", "rollout_property"])
+    });
+    part(
+        format!("the model of the analysis, {} rollouts of each kind, within its bounds", args.simulated),
+        &mut || model::soak(args.simulated),
+    );
     part(format!("the driver's crash test, {} seeds", args.seeds), &mut || {
         test("DBIRD_CRASH_SEEDS", args.seeds, &["--test", "crash", "whatever_happens"])
     });

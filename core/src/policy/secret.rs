@@ -29,10 +29,20 @@ pub(super) const PLAIN_SECRET: Policy = Policy {
             let help = "set OTEL_EXPORTER_OTLP_HEADERS through [secrets] instead";
             found.push(Finding::at("telemetry.otlp", message).at_key().help(help));
         }
+        if spec.analysis.prometheus.as_deref().is_some_and(value_looks_secret) {
+            let message = "the address holds a password in plain text";
+            let help = "have the server, or a proxy before it, let this machine in without one";
+            found.push(Finding::at("analysis.prometheus", message).at_key().help(help));
+        }
         for (i, hook) in spec.rollout.hooks.iter().enumerate() {
             if hook.run.iter().any(|argument| value_looks_secret(argument)) {
                 let message = "an argument looks like a secret in plain text";
                 found.push(Finding::at(format!("rollout.hooks.{i}.run"), message).at_key().help(help));
+            }
+            if hook.url.as_deref().is_some_and(value_looks_secret) {
+                let message = "the address holds a secret in plain text";
+                let help = "have a small service of your own pass it on, which knows the secret";
+                found.push(Finding::at(format!("rollout.hooks.{i}.url"), message).at_key().help(help));
             }
         }
     },

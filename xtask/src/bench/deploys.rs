@@ -4,7 +4,10 @@
 use std::time::Duration;
 
 use super::{Bench, median, project::Project, server::peak_mb, share::Share};
-use crate::{load::Load, setup::Outcome};
+use crate::{
+    load::{Load, Pace},
+    setup::Outcome,
+};
 
 /// Every so many requests of a connection one is a score.
 const SCORE_EVERY: u64 = 4;
@@ -18,7 +21,7 @@ fn under_load(bench: &mut Bench) -> Outcome {
     let project = Project::new(bench)?;
     project.run(&["deploy"])?;
     let (deploys, rollbacks) = if bench.short { (2, 1) } else { (10, 3) };
-    let load = Load::start(project.front, 64, SCORE_EVERY, Duration::ZERO);
+    let load = Load::start(project.front, 64, SCORE_EVERY, Pace::After(Duration::ZERO));
     let mut took = Vec::new();
     let mut outcome = Ok(());
     for n in 0..deploys + rollbacks {
@@ -66,7 +69,7 @@ fn under_load(bench: &mut Bench) -> Outcome {
 }
 
 /// How many acknowledged scores are not in the database, after everything stopped and what was left in the spool was moved.
-fn lost_scores(bench: &Bench, project: &Project, acknowledged: &[String]) -> Outcome<usize> {
+pub(super) fn lost_scores(bench: &Bench, project: &Project, acknowledged: &[String]) -> Outcome<usize> {
     let share = Share::new(&project.folder().join(".dbird/local/dev/data/data"));
     share.ingest_rest(&bench.game)?;
     let stored = share.run_ids()?;

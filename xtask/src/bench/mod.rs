@@ -6,6 +6,7 @@ mod commands;
 mod deploys;
 mod project;
 mod proxy;
+pub(crate) mod rollout;
 pub(crate) mod server;
 mod share;
 mod spool;
@@ -26,7 +27,7 @@ pub(crate) struct Args {
     /// Measure what is built already, as it is
     #[arg(long)]
     no_build: bool,
-    /// Only these parts (deploys, server, spool, proxy, commands); no report is written
+    /// Only these parts (deploys, rollout, server, spool, proxy, commands); no report is written
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
 }
@@ -90,8 +91,9 @@ pub(crate) fn run(args: &Args) -> Outcome {
     let mut bench = Bench { short: args.short, game: bin.join("drafty-bird"), bin, rows: Vec::new() };
 
     type Part = fn(&mut Bench) -> Outcome;
-    let parts: [(&str, Part); 5] = [
+    let parts: [(&str, Part); 6] = [
         ("deploys", deploys::run),
+        ("rollout", rollout::run),
         ("server", server::run),
         ("spool", spool::run),
         ("proxy", proxy::run),

@@ -8,7 +8,7 @@ use super::super::{
 };
 use super::probe::{Probe, Watch};
 use crate::{
-    load::{Load, quantile_ms},
+    load::{Load, Pace, quantile_ms},
     setup::Outcome,
 };
 
@@ -27,7 +27,7 @@ pub(super) fn run(bench: &mut Bench, folder: &Path) -> Outcome {
     let standby = share.start(&bench.game, &[])?;
     wait_for_role(&standby, "standby", Duration::from_secs(10))?;
     for connections in [0, 64] {
-        let load = Load::start(active.address, connections, 1, Duration::from_millis(10));
+        let load = Load::start(active.address, connections, 1, Pace::After(Duration::from_millis(10)));
         let watch = Watch::start(standby.address, "active");
         let probe = Probe::start(active.address, "active", PAUSE);
         std::thread::sleep(PAUSE * if bench.short { SAMPLES_SHORT } else { SAMPLES });

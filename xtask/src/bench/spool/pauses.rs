@@ -13,7 +13,7 @@ use super::super::{
 };
 use super::probe::{Probe, Watch};
 use crate::{
-    load::{Load, quantile_ms},
+    load::{Load, Pace, quantile_ms},
     setup::Outcome,
 };
 
@@ -105,7 +105,7 @@ fn row(bench: &mut Bench, what: &str, end: End, share: &Share) -> Outcome {
 /// Ends the ingester while the survivor is under load; returns the survivor, which then ingests.
 fn round(bench: &Bench, end: End, ingester: Server, survivor: Server, figures: &mut Figures) -> Outcome<Server> {
     let usual = if bench.short { SECOND } else { SECOND * 5 };
-    let load = Load::start(survivor.address, CONNECTIONS, 1, PAUSE);
+    let load = Load::start(survivor.address, CONNECTIONS, 1, Pace::After(PAUSE));
     let watches = [Watch::start(survivor.address, "other"), Watch::start(survivor.address, "own")];
     let probes =
         [Probe::start(ingester.address, "other", OTHER_EVERY), Probe::start(survivor.address, "own", OWN_EVERY)];

@@ -4,7 +4,7 @@
 use dbird_core::{Command, ReleaseId, journal::What, snapshot};
 
 use crate::{
-    Error, Event, history,
+    Error, Event, Interrupt, history,
     hooks::{TaskOutcome, run_task},
     run::Run,
 };
@@ -25,7 +25,7 @@ impl Run<'_> {
         let start_ms = clock.boot_ms();
         let key = format!("{}-copy", self.begun.release);
         let command = Command { release: serving, argv, timeout_ms: Some(COPY_LIMIT_MS), key };
-        let why = match run_task(self.operator, Some(&mut self.lease), &command).await? {
+        let why = match run_task(self.operator, Some(&mut self.lease), &command, &Interrupt::new()).await? {
             TaskOutcome::Exited(0) => {
                 let taken = snapshot::Snapshot {
                     place: place.clone(),

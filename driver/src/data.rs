@@ -4,7 +4,7 @@
 use dbird_core::Command;
 
 use crate::{
-    Error, Operator, TaskEnd,
+    Error, Interrupt, Operator, TaskEnd,
     hooks::{TaskOutcome, run_task},
     lease::Lease,
 };
@@ -47,7 +47,7 @@ impl Exclusive<'_> {
     pub async fn run(&mut self, command: &Command) -> Result<TaskEnd, Error> {
         // Whoever was overtaken meanwhile runs nothing more.
         self.lease.renew().await?;
-        match run_task(self.operator, Some(&mut self.lease), command).await? {
+        match run_task(self.operator, Some(&mut self.lease), command, &Interrupt::new()).await? {
             TaskOutcome::Exited(exit_code) => Ok(TaskEnd { exit_code }),
             TaskOutcome::Interrupted => Err(Error::Interrupted),
             TaskOutcome::Failed(why, None) => Err(Error::Task(why)),

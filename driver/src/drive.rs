@@ -11,7 +11,7 @@ use dbird_core::{
 };
 
 use crate::{
-    Error, Event,
+    Error, Event, Interrupt,
     error::sentence,
     follow::Watched,
     look::Eyes,
@@ -60,7 +60,10 @@ impl Run<'_> {
                     }
                     continue;
                 }
-                Decision::RunHook { index } => self.run_hook(&mut *engine, index, &mut watched).await?,
+                Decision::RunHook { index } => {
+                    decision = self.run_hook(&mut *engine, index, &watched, &mut inbox).await?;
+                    continue;
+                }
                 Decision::Wait { until_ms, waiting_for } => {
                     let holds = waiting_for != Waiting::Provider;
                     if self.operator.interrupt.raised() && !self.interrupt_told {
@@ -126,26 +129,51 @@ impl Run<'_> {
         }
     }
 
+    /// Runs a hook; what comes next. Whoever aborts meanwhile does not wait for its end.
     async fn run_hook(
         &mut self,
         engine: &mut dyn Decide,
         index: usize,
-        watched: &mut Watched,
-    ) -> Result<Happened, Error> {
+        watched: &Watched,
+        inbox: &mut Inbox,
+    ) -> Result<Decision, Error> {
+        let clock = self.operator.clock.clone();
         let hook = self.begun.plan.course.as_ref().and_then(|c| c.hooks.get(index));
         let in_parent = hook.is_some_and(|h| h.when == HookWhen::Rollback);
         let warns = hook.is_some_and(|h| matches!(h.when, HookWhen::After | HookWhen::Rollback));
         let release = self.begun.plan.parent.filter(|_| in_parent).unwrap_or(self.begun.release);
         let weight = watched.weights().of(self.begun.release);
-        let failure = self.hook(index, release, weight).await?;
+        let (stop, mut aborts) = (Interrupt::new(), None);
+        let failure = {
+            let running = self.hook(index, release, weight, &stop);
+            tokio::pin!(running);
+            loop {
+                tokio::select! {
+                    biased;
+                    failure = &mut running => break failure?,
+                    found = inbox.abort(&*clock), if aborts.is_none() && !warns => {
+                        aborts = Some(found?);
+                        stop.raise();
+                    }
+                }
+            }
+        };
         if let (true, Some(why)) = (warns, &failure) {
             self.operator.report(&Event::Warning { text: why.clone() });
         }
+        let now_ms = clock.boot_ms();
+        if let Some((number, asked)) = aborts {
+            let happened = self.take_up(number, asked.by, asked.request).await?;
+            return Ok(engine.next(now_ms, happened));
+        }
         if self.operator.interrupt.raised() && !self.interrupt_told {
             self.interrupt_told = true;
-            let _ = engine.next(self.operator.clock.boot_ms(), Happened::Request(Request::Interrupt));
+            let decision = engine.next(now_ms, Happened::Request(Request::Interrupt));
+            if engine.is_undoing() {
+                return Ok(decision);
+            }
         }
-        Ok(Happened::HookEnded { index, failure })
+        Ok(engine.next(now_ms, Happened::HookEnded { index, failure }))
     }
 
     async fn wait(

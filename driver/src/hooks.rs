@@ -8,7 +8,7 @@ use dbird_core::{
 };
 
 use crate::{
-    Error, Event, Operator,
+    Error, Event, Interrupt, Operator,
     call::{Caller, within},
     error::sentence,
     lease::Lease,
@@ -33,11 +33,12 @@ pub(crate) enum TaskOutcome {
     Interrupted,
 }
 
-/// Starts a task and follows it to its end.
+/// Starts a task and follows it to its end, or until somebody wants it to stop.
 pub(crate) async fn run_task(
     operator: &Operator,
     mut lease: Option<&mut Lease>,
     command: &Command,
+    stop: &Interrupt,
 ) -> Result<TaskOutcome, Error> {
     let clock = &*operator.clock;
     let (provider, target) = (&*operator.provider, &operator.target);
@@ -78,7 +79,7 @@ pub(crate) async fn run_task(
             }
         } else {
             let limit_ms = command.timeout_ms.map(|t| t.saturating_add(END_MS));
-            let outcome = if operator.interrupt.raised() {
+            let outcome = if operator.interrupt.raised() || stop.raised() {
                 Some(TaskOutcome::Interrupted)
             } else if limit_ms.is_some_and(|limit| now_ms.saturating_sub(started_ms) > limit) {
                 Some(TaskOutcome::Failed("it ran out of time".to_owned(), None))
@@ -145,7 +146,7 @@ impl Run<'_> {
     pub(crate) async fn hooks(&mut self, when: HookWhen, release: ReleaseId) -> Result<Option<String>, Error> {
         let Some(course) = &self.begun.plan.course else { return Ok(None) };
         for index in course.hooks_at(when) {
-            if let Some(why) = self.hook(index, release, 0).await? {
+            if let Some(why) = self.hook(index, release, 0, &Interrupt::new()).await? {
                 return Ok(Some(why));
             }
         }
@@ -153,7 +154,13 @@ impl Run<'_> {
     }
 
     /// Runs one hook, or tells its address; why it failed. `weight` is the candidate's share of the traffic.
-    pub(crate) async fn hook(&mut self, index: usize, release: ReleaseId, weight: u8) -> Result<Option<String>, Error> {
+    pub(crate) async fn hook(
+        &mut self,
+        index: usize,
+        release: ReleaseId,
+        weight: u8,
+        stop: &Interrupt,
+    ) -> Result<Option<String>, Error> {
         let hook = self.begun.plan.course.as_ref().and_then(|c| c.hooks.get(index));
         let Some(Hook { when, run: argv, url, timeout_ms }) = hook.cloned() else { return Ok(None) };
         self.hooks_run += 1;
@@ -161,11 +168,11 @@ impl Run<'_> {
         self.operator.report(&Event::HookStarted { when, index, argv: shown.clone() });
         let start_ms = self.operator.clock.boot_ms();
         let outcome = match url {
-            Some(url) => self.tell_address(&url, when, weight, timeout_ms).await?,
+            Some(url) => self.tell_address(&url, when, weight, timeout_ms, stop).await?,
             None => {
                 let key = format!("{}-hook-{}", self.begun.release, self.hooks_run);
                 let command = Command { release, argv, timeout_ms: Some(timeout_ms), key };
-                run_task(self.operator, Some(&mut self.lease), &command).await?
+                run_task(self.operator, Some(&mut self.lease), &command, stop).await?
             }
         };
         let took_ms = self.operator.clock.boot_ms() - start_ms;
@@ -190,6 +197,7 @@ impl Run<'_> {
         when: HookWhen,
         weight: u8,
         timeout_ms: u64,
+        stop: &Interrupt,
     ) -> Result<TaskOutcome, Error> {
         let Target { service, environment } = &self.operator.target;
         let told = webhook::Told {
@@ -208,7 +216,7 @@ impl Run<'_> {
         tokio::pin!(telling);
         loop {
             let pause = async {
-                tokio::select! { () = clock.sleep(SIGN_OF_LIFE_MS) => {} () = interrupt.wait() => {} }
+                tokio::select! { () = clock.sleep(SIGN_OF_LIFE_MS) => {} () = interrupt.wait() => {} () = stop.wait() => {} }
             };
             tokio::select! {
                 answer = &mut telling => {
@@ -218,7 +226,7 @@ impl Run<'_> {
                     });
                 }
                 () = pause => {
-                    if interrupt.raised() && when != HookWhen::Rollback {
+                    if stop.raised() || (interrupt.raised() && when != HookWhen::Rollback) {
                         return Ok(TaskOutcome::Interrupted);
                     }
                     self.lease.renew().await?;

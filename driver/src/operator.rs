@@ -297,7 +297,7 @@ impl Operator {
     /// stops it.
     pub async fn run_task(&self, command: Command, timeout_ms: Option<u64>) -> Result<TaskEnd, Error> {
         let command = Command { timeout_ms: timeout_ms.or(command.timeout_ms), ..command };
-        match run_task(self, None, &command).await? {
+        match run_task(self, None, &command, &Interrupt::new()).await? {
             TaskOutcome::Exited(exit_code) => Ok(TaskEnd { exit_code }),
             TaskOutcome::Interrupted => Err(Error::Interrupted),
             TaskOutcome::Failed(why, None) => Err(Error::Task(why)),

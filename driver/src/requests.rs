@@ -90,15 +90,33 @@ impl Inbox {
     /// The next request that can be taken up now, if somebody has asked for something. `holds`: traffic stays
     /// at a weight.
     pub(crate) async fn next(&mut self, now_ms: u64, holds: bool) -> Result<Option<(u64, Asked)>, Error> {
+        self.look(now_ms).await?;
+        // There is nothing to go on from while traffic moves; whoever promotes means the next weight.
+        let at = self.found.iter().position(|(_, asked)| holds || asked.request != Request::Promote);
+        Ok(at.and_then(|at| self.found.remove(at)))
+    }
+
+    /// The next wish to undo; returns once there is one.
+    pub(crate) async fn abort(&mut self, clock: &dyn Clock) -> Result<(u64, Asked), Error> {
+        loop {
+            self.look(clock.boot_ms()).await?;
+            let at = self.found.iter().position(|(_, asked)| matches!(asked.request, Request::Abort { .. }));
+            if let Some(found) = at.and_then(|at| self.found.remove(at)) {
+                return Ok(found);
+            }
+            clock.sleep(LOOK_MS).await;
+        }
+    }
+
+    /// Reads what is new, unless that was done just now.
+    async fn look(&mut self, now_ms: u64) -> Result<(), Error> {
         if self.looked_ms.is_none_or(|ms| now_ms.saturating_sub(ms) >= LOOK_MS) {
             self.looked_ms = Some(now_ms);
             while self.read(self.next).await? {
                 self.next += 1;
             }
         }
-        // There is nothing to go on from while traffic moves; whoever promotes means the next weight.
-        let at = self.found.iter().position(|(_, asked)| holds || asked.request != Request::Promote);
-        Ok(at.and_then(|at| self.found.remove(at)))
+        Ok(())
     }
 
     async fn read(&mut self, number: u64) -> Result<bool, Error> {

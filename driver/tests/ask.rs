@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use dbird_core::{
     Outcome, Reason,
     rollout::{Course, Request},
-    spec::WeightStep,
+    spec::{Hook, HookWhen, WeightStep},
 };
 use dbird_driver::{Asked, Error, Event, Order, Series, Store, StoreError};
 use dbird_testkit::memory::Behaviour;
@@ -179,4 +179,28 @@ async fn nobody_comes() {
     assert_eq!((ended.release.outcome, ended.exit_code()), (Outcome::RolledBack, 3));
     assert_eq!(ended.release.why, "nobody went on from 10 % in time");
     assert_eq!((world.live().await, ended.live), ("r1=100".to_owned(), Some(R1)));
+}
+
+#[tokio::test]
+async fn an_abort_does_not_wait_for_a_long_hook() {
+    let world = World::new();
+    world.deploy(body("one", Behaviour::Healthy), &course()).await.unwrap();
+    let long = Hook { timeout_ms: 3_600_000, ..support::hook(HookWhen::BeforeTraffic, &["sleep", "1800000"]) };
+    let course = Course { hooks: vec![long], deadline_ms: 7_200_000, ..course() };
+    let order = world.order(documents(body("two", Behaviour::Healthy)), Reason::Deploy, &course).await;
+    let driver = world.operator_with(world.provider.clone(), Arc::new(Patient(world.store.clone())));
+    let started_ms = world.clock.now_ms();
+    let asking = async {
+        dbird_driver::Clock::sleep(&support::Time(world.clock.clone()), 10_000).await;
+        world.operator().ask(abort("enough"), false).await
+    };
+    let (carried, asked) = tokio::join!(driver.carry_out(order), asking);
+    let ended = carried.unwrap();
+    assert!(matches!(asked, Ok(Asked::Taken { .. } | Asked::Noted { .. })), "{asked:?}");
+    assert_eq!(
+        (ended.release.outcome, ended.release.why.as_str()),
+        (Outcome::RolledBack, "aborted by ann@nest: enough")
+    );
+    assert_eq!(world.live().await, "r1=100");
+    assert!(world.clock.now_ms() - started_ms < 600_000, "{} ms", world.clock.now_ms() - started_ms);
 }

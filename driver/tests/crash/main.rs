@@ -10,7 +10,14 @@ mod plan;
 #[path = "../support/mod.rs"]
 mod support;
 
-use std::{collections::BTreeMap, ops::Range, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    ops::Range,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use broken::Breaks;
 use dbird_core::Reason;
@@ -36,15 +43,23 @@ fn live_through_all(
     breaks: Option<Breaks>,
 ) -> Result<BTreeMap<String, u64>, String> {
     let threads = std::thread::available_parallelism().map_or(1, |n| n.get() as u64);
+    let stop = AtomicBool::new(false);
     let some = |thread: u64| {
         let seeds = seeds.clone().filter(move |seed| seed % threads == thread);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let mut ends = BTreeMap::new();
             for seed in seeds {
+                // Another thread has found one: that is enough.
+                if stop.load(Ordering::SeqCst) {
+                    break;
+                }
                 match live_through(seed, fault, breaks).await {
                     Ok((strategy, outcome)) => *ends.entry(format!("{strategy} {outcome:?}")).or_insert(0) += 1,
-                    Err(what) => return Err(format!("seed {seed}: {what} (give SEED={seed} to see it alone)")),
+                    Err(what) => {
+                        stop.store(true, Ordering::SeqCst);
+                        return Err(format!("seed {seed}: {what} (give SEED={seed} to see it alone)"));
+                    }
                 }
             }
             Ok(ends)

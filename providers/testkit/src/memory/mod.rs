@@ -138,6 +138,8 @@ impl Provider for MemoryProvider {
             let now_ms = self.clock.now_ms();
             let next_ms = self.with(target, |cloud, _| cloud.next_ms());
             let wait_ms = next_ms.map_or(POLL_MS, |at| at.saturating_sub(now_ms)).min(POLL_MS);
+            // Whoever waits lets others work.
+            tokio::task::yield_now().await;
             self.clock.advance(wait_ms.max(1));
             progress = look()?;
         }

@@ -280,7 +280,8 @@ pub struct Samples {
     pub requests: u64,
     /// Of these, answered with 5xx, or not at all.
     pub errors: u64,
-    /// Requests by latency: upper bound in milliseconds (`u64::MAX` for the rest) -> count, not cumulative.
+    /// Requests by latency: upper bound in milliseconds (`u64::MAX` for the rest) -> count, not cumulative. Below each count
+    /// stands the next lower bound that there is, with 0 where nothing ended: otherwise nobody knows where a bucket begins.
     pub latency_ms: BTreeMap<u64, u64>,
     /// Which requests failed, most first and others last; at most 32.
     #[serde(default)]

@@ -376,6 +376,29 @@ pub struct Analysis {
     pub metrics: String,
 }
 
+impl Default for Analysis {
+    /// What an environment has that says nothing of it.
+    fn default() -> Self {
+        Analysis {
+            interval_ms: 30_000,
+            count: 10,
+            failure_limit: 1,
+            min_samples: 50,
+            no_data: NoData::Pause,
+            baseline: true,
+            error_rate_max: 0.01,
+            p99_ms_max: 500,
+            source: AnalysisSource::Auto,
+            success_limit: 1,
+            error_limit: 4,
+            probe: None,
+            prometheus: None,
+            selector: "release=\"{release}\"".to_owned(),
+            metrics: "/metrics".to_owned(),
+        }
+    }
+}
+
 /// What is done without enough requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]

@@ -6,30 +6,14 @@ use dbird_core::{
     Phase, Progress, ReleaseId, Steer, Weights,
     analysis::{Health, Latency, Look, Side},
     rollout::{Course, Decision, Engine, Event, Looked, Request, Waiting},
-    spec::{Analysis, AnalysisSource, NoData, WeightStep},
+    spec::{Analysis, NoData, WeightStep},
 };
 
 const OLD: ReleaseId = ReleaseId(1);
 const NEW: ReleaseId = ReleaseId(2);
 
 fn rules() -> Analysis {
-    Analysis {
-        interval_ms: 1_000,
-        count: 3,
-        failure_limit: 1,
-        min_samples: 50,
-        no_data: NoData::Pause,
-        baseline: true,
-        error_rate_max: 0.01,
-        p99_ms_max: 500,
-        source: AnalysisSource::Auto,
-        success_limit: 1,
-        error_limit: 2,
-        probe: None,
-        prometheus: None,
-        selector: String::new(),
-        metrics: String::new(),
-    }
+    Analysis { interval_ms: 1_000, count: 3, error_limit: 2, ..Analysis::default() }
 }
 
 fn canary(rules: Analysis) -> Course {

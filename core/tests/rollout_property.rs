@@ -5,7 +5,7 @@ use dbird_core::{
     Outcome, Phase, Progress, ReleaseId, Steer, Weights,
     analysis::{Latency, Look, Side},
     rollout::{Course, Decision, Engine, Event, Looked, Request},
-    spec::{Analysis, AnalysisSource, Hook, HookWhen, NoData, WeightStep},
+    spec::{Analysis, Hook, HookWhen, NoData, WeightStep},
 };
 use proptest::prelude::*;
 
@@ -126,15 +126,7 @@ fn analyses() -> impl Strategy<Value = Option<Analysis>> {
             min_samples,
             no_data,
             baseline,
-            error_rate_max: 0.01,
-            p99_ms_max: 500,
-            source: AnalysisSource::Auto,
-            success_limit: 1,
-            error_limit: 4,
-            probe: None,
-            prometheus: None,
-            selector: String::new(),
-            metrics: String::new(),
+            ..Analysis::default()
         },
     );
     prop::option::of(some)

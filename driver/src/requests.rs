@@ -18,7 +18,7 @@ const FORMAT: u32 = 1;
 /// Requests that are looked through when a rollout begins or is taken over.
 const LOOK_BACK: usize = 64;
 /// The store is not asked for new ones more often than this: a poll may come every few milliseconds.
-const LOOK_MS: u64 = 200;
+const LOOK_MS: u64 = 500;
 /// Others that ask at the same time, before it is called busy.
 const TRIES_MAX: u32 = 100;
 

@@ -17,7 +17,7 @@ use std::{
 
 use dbird_core::{
     ReleaseId, Samples, Target,
-    spec::{Analysis, AnalysisSource, NoData},
+    spec::{Analysis, AnalysisSource},
 };
 use dbird_driver::sources::{Source, SourceError};
 use dbird_testkit::memory::{MemoryProvider, VirtualClock};
@@ -71,20 +71,12 @@ impl Server {
     fn source(&self) -> Source {
         let analysis = Analysis {
             interval_ms: 1000,
-            count: 5,
-            failure_limit: 1,
             min_samples: 1,
-            no_data: NoData::Pause,
-            baseline: true,
-            error_rate_max: 0.01,
-            p99_ms_max: 500,
-            source: AnalysisSource::Prometheus,
-            success_limit: 1,
             error_limit: 1,
-            probe: None,
+            source: AnalysisSource::Prometheus,
             prometheus: Some(self.url.clone()),
             selector: "{job=\"bird\", release=\"{release}\"}".to_owned(),
-            metrics: "/metrics".to_owned(),
+            ..Analysis::default()
         };
         let provider = MemoryProvider::new(Arc::new(VirtualClock::new()));
         Source::open(&analysis, Arc::new(provider), Target { service: "bird".into(), environment: "dev".into() })

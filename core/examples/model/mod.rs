@@ -7,7 +7,7 @@ use dbird_core::{
     Phase, Progress, ReleaseId, Steer, Weights,
     analysis::{Latency, Look, Side},
     rollout::{Course, Decision, Engine, Event, Looked},
-    spec::{Analysis, AnalysisSource, NoData, WeightStep},
+    spec::{Analysis, WeightStep},
 };
 
 /// The buckets of `http_request_duration_seconds`, in milliseconds.
@@ -78,23 +78,7 @@ impl Dice {
 
 /// The rules that an environment has when it says nothing, but for five looks of a minute.
 pub(crate) fn rules() -> Analysis {
-    Analysis {
-        interval_ms: 60_000,
-        count: 5,
-        failure_limit: 1,
-        min_samples: 50,
-        no_data: NoData::Pause,
-        baseline: true,
-        error_rate_max: 0.01,
-        p99_ms_max: 500,
-        source: AnalysisSource::Auto,
-        success_limit: 1,
-        error_limit: 4,
-        probe: None,
-        prometheus: None,
-        selector: String::new(),
-        metrics: String::new(),
-    }
+    Analysis { interval_ms: 60_000, count: 5, ..Analysis::default() }
 }
 
 /// 10 % for five minutes.

@@ -3,7 +3,7 @@
 use dbird_core::{
     Cloud,
     environment::split_set,
-    spec::{Artefact, Collector, Controller, Snapshot, Strategy, WeightStep, Writer},
+    spec::{Analysis, Artefact, Collector, Controller, Snapshot, Strategy, WeightStep, Writer},
 };
 
 use super::{MINIMAL, spec, told, try_all};
@@ -21,6 +21,7 @@ fn a_minimal_file_has_sane_defaults() {
     assert_eq!(spec.rollout.strategy, Strategy::BlueGreen);
     assert_eq!(spec.rollout.keep, 10);
     assert_eq!(spec.storage, None);
+    assert_eq!(spec.analysis, Analysis::default());
     assert_eq!(spec.telemetry.otlp, None);
     assert_eq!(spec.telemetry.collector, Collector::None);
     assert_eq!(spec.state_url, "file:.dbird/state");

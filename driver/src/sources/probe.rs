@@ -81,8 +81,12 @@ fn count_up(
     for (status, time) in answers {
         let time_ms = ms(time);
         samples.requests += 1;
-        let bound = BOUNDS_MS.into_iter().find(|bound| time_ms <= *bound).unwrap_or(u64::MAX);
-        *samples.latency_ms.entry(bound).or_default() += 1;
+        let at = BOUNDS_MS.partition_point(|bound| *bound < time_ms);
+        // Where a bucket begins has to be known as well, although nothing may have ended there.
+        if let Some(below) = at.checked_sub(1) {
+            samples.latency_ms.entry(BOUNDS_MS[below]).or_default();
+        }
+        *samples.latency_ms.entry(BOUNDS_MS.get(at).copied().unwrap_or(u64::MAX)).or_default() += 1;
         if status == 0 || (500..600).contains(&status) {
             samples.errors += 1;
             let none = Failing { request: request.to_owned(), status, count: 0, slowest_ms: 0 };
@@ -107,7 +111,7 @@ mod tests {
         let answers = answers.into_iter().map(|(status, ms)| (status, Duration::from_millis(ms)));
         let samples = count_up(ReleaseId(4), "GET /", answers, Duration::from_millis(1500));
         assert_eq!((samples.requests, samples.errors, samples.window_ms), (7, 4, 1500));
-        let latency = [(5, 2), (10, 1), (50, 2), (1_000, 1), (u64::MAX, 1)];
+        let latency = [(5, 2), (10, 1), (25, 0), (50, 2), (500, 0), (1_000, 1), (5_000, 0), (u64::MAX, 1)];
         assert_eq!(samples.latency_ms, BTreeMap::from(latency));
         let failing: Vec<_> = samples.failing.iter().map(|f| (f.status, f.count, f.slowest_ms)).collect();
         assert_eq!(failing, [(503, 2, 900), (0, 1, 5001), (500, 1, 7)]);

@@ -89,14 +89,19 @@ impl Counts {
         for (bounds, up_to) in &self.latency {
             // A page may have been written while requests ended: no bucket is below one before it, or above all.
             let all = up_to.last().copied().unwrap_or(0);
-            let mut below = 0;
+            let (mut below, mut below_ms) = (0, None);
             for (bound_ms, count) in bounds.iter().zip(up_to) {
                 let count = (*count).clamp(below, all.max(below));
                 if count > below {
+                    // Where a bucket begins has to be known as well, although nothing may have ended there.
+                    if let Some(below_ms) = below_ms {
+                        samples.latency_ms.entry(below_ms).or_default();
+                    }
                     let sum = samples.latency_ms.entry(*bound_ms).or_default();
                     *sum = sum.saturating_add(count - below);
                     below = count;
                 }
+                below_ms = Some(*bound_ms);
             }
         }
         samples
@@ -229,6 +234,8 @@ fn bound_ms(seconds: &str) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use dbird_core::analysis::Latency;
+
     use super::*;
 
     fn labels(text: &str) -> Labels {
@@ -296,6 +303,16 @@ mod tests {
             (BUCKETS, "route=/metrics,status=404,le=7", 50.0),
         ]);
         assert_eq!(found.latency_ms, BTreeMap::from([(5, 4), (8, 2), (300, 1), (u64::MAX, 4)]));
+        let gap = samples(&[
+            (BUCKETS, "le=0.05", 90.0),
+            (BUCKETS, "le=0.5", 90.0),
+            (BUCKETS, "le=1", 97.0),
+            (BUCKETS, "le=5", 97.0),
+            (BUCKETS, "le=+Inf", 99.0),
+        ]);
+        let edges = [(50, 90), (500, 0), (1000, 7), (5000, 0), (u64::MAX, 2)];
+        assert_eq!(gap.latency_ms, BTreeMap::from(edges), "where a bucket begins is told");
+        assert_eq!(Latency::of(&gap.latency_ms).slower_than(500), 9);
         assert_eq!(bound_ms("0.0005"), Some(1));
         assert_eq!(bound_ms("0.57"), Some(570));
     }

@@ -3,7 +3,7 @@
 use dbird_core::{
     Reason,
     rollout::{Course, Request},
-    spec::{Analysis, AnalysisSource, HookWhen, NoData, WeightStep},
+    spec::{Analysis, HookWhen, NoData, WeightStep},
 };
 use dbird_testkit::{
     faulty::{Dice, Rates},
@@ -130,15 +130,8 @@ fn analysis(dice: &Dice) -> Analysis {
         min_samples: 20,
         no_data,
         baseline: dice.below(3) > 0,
-        error_rate_max: 0.01,
-        p99_ms_max: 500,
-        source: AnalysisSource::Auto,
-        success_limit: 1,
         error_limit: 3,
-        probe: None,
-        prometheus: None,
-        selector: "release=\"{release}\"".into(),
-        metrics: "/metrics".into(),
+        ..Analysis::default()
     }
 }
 

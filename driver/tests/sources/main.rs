@@ -15,7 +15,7 @@ use std::{
 
 use dbird_core::{
     ReleaseId, Samples, Target,
-    spec::{Analysis, AnalysisSource, NoData},
+    spec::{Analysis, AnalysisSource},
 };
 use dbird_driver::sources::{Source, SourceError, TaskAddress, probe::probe};
 
@@ -26,23 +26,7 @@ const R1: ReleaseId = ReleaseId(1);
 const R2: ReleaseId = ReleaseId(2);
 
 fn analysis(source: AnalysisSource, prometheus: Option<String>) -> Analysis {
-    Analysis {
-        interval_ms: 1000,
-        count: 5,
-        failure_limit: 1,
-        min_samples: 1,
-        no_data: NoData::Pause,
-        baseline: true,
-        error_rate_max: 0.01,
-        p99_ms_max: 500,
-        source,
-        success_limit: 1,
-        error_limit: 1,
-        probe: None,
-        prometheus,
-        selector: "release=\"{release}\"".to_owned(),
-        metrics: "/metrics".to_owned(),
-    }
+    Analysis { interval_ms: 1000, min_samples: 1, error_limit: 1, source, prometheus, ..Analysis::default() }
 }
 
 fn open_on(cloud: Arc<Counting>, analysis: &Analysis) -> Result<Source, SourceError> {
@@ -101,7 +85,7 @@ async fn both_releases_are_counted_by_window() {
     new[1].count(0, "GET /metrics", 500, 3);
     let first = source.take(&[R2, R1], &tasks, 1000).await.unwrap();
     assert_eq!(numbers(&first), [(R2, 8, 3, 1000), (R1, 90, 0, 1000)]);
-    assert_eq!(first[0].latency_ms, BTreeMap::from([(50, 8)]));
+    assert_eq!(first[0].latency_ms, BTreeMap::from([(10, 0), (50, 8)]));
     let failing: Vec<_> = first[0].failing.iter().map(|f| (f.request.as_str(), f.status, f.count)).collect();
     assert_eq!(failing, [("POST /score", 503, 3)]);
     new[0].count(0, "GET /", 200, 1);

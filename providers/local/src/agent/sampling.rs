@@ -181,7 +181,9 @@ impl Ring {
 }
 
 fn samples(release: ReleaseId, traffic: &Traffic, failures: Failures, window_ms: u64) -> Samples {
-    let buckets = traffic.latency.iter().enumerate().filter(|(_, count)| **count > 0);
+    // Where a bucket begins has to be known as well, although nothing may have ended there.
+    let begins = |at: usize| traffic.latency.get(at + 1).is_some_and(|above| *above > 0);
+    let buckets = traffic.latency.iter().enumerate().filter(|(at, count)| **count > 0 || begins(*at));
     let failing = failures.into_rows().into_iter().map(|row| Failing {
         request: row.request,
         status: row.status,
@@ -297,7 +299,10 @@ mod tests {
         read.at(10, 0, 0, false);
         let samples = read.sample(10);
         assert_eq!((samples.requests, samples.errors), (10, 3), "who went away did not get an answer, good or bad");
-        assert_eq!(samples.latency_ms, BTreeMap::from([(5, 5), (25, 1), (500, 1), (u64::MAX, 3)]));
+        assert_eq!(
+            samples.latency_ms,
+            BTreeMap::from([(5, 5), (10, 0), (25, 1), (200, 0), (500, 1), (5000, 0), (u64::MAX, 3)])
+        );
     }
 
     #[test]

@@ -158,7 +158,7 @@ async fn what_it_says_is_what_was_served() {
     new.count(0, "POST /score", 503, 7);
     let (sums, latency, failing) = add_up(&mut source, (47, 300)).await;
     assert_eq!(sums, [(47, 7), (300, 0)], "the first errors of a process count, too");
-    assert_eq!(latency, BTreeMap::from([(50, 347)]));
+    assert_eq!(latency, BTreeMap::from([(10, 0), (50, 347)]));
     assert_eq!(failing, [("POST /score".to_owned(), 503, 7)]);
 
     // A restart, of a process whose clock is ahead.

@@ -10,8 +10,11 @@ use crate::spec::Analysis;
 
 /// The latency that is asked of: the slowest hundredth.
 const TAIL: f64 = 0.01;
-/// A candidate that is slower than the current release by less than this factor is not called slower.
-const SLOWER_MIN: f64 = 1.25;
+/// A candidate that is slower than the current release by less than this factor is not called slower: one that was just
+/// started on a busy machine is slower by a half for a while, and buckets don't tell smaller differences well.
+const SLOWER_MIN: f64 = 1.5;
+/// Nor is one whose slowest hundredth takes longer by less than this.
+const SLOWER_MIN_MS: f64 = 10.0;
 /// The store may be without a writer, or seem to have two, for so long while it changes hands.
 pub const WRITER_GAP_MS: u64 = 10_000;
 
@@ -234,12 +237,13 @@ fn over_p99(rules: &Analysis, latency: &Latency) -> bool {
 fn latency_beside(side: &Side, current: Option<&Side>, chance: f64) -> Verdict {
     let Some(current) = current else { return Verdict::Good };
     let (Some(candidate_ms), Some(current_ms)) = (side.p99_ms(), current.p99_ms()) else { return Verdict::Good };
-    if candidate_ms > current_ms * SLOWER_MIN && slower(&side.latency, &current.latency, chance) {
+    let limit_ms = (current_ms * SLOWER_MIN).max(current_ms + SLOWER_MIN_MS);
+    if candidate_ms > limit_ms && slower(&side.latency, &current.latency, chance) {
         return Verdict::Bad(Fault {
             check: Check::P99AgainstCurrent,
             candidate: candidate_ms,
             current: Some(current_ms),
-            limit: current_ms * SLOWER_MIN,
+            limit: limit_ms,
             requests: side.latency.total(),
         });
     }

@@ -11,6 +11,15 @@ use crate::{
 
 /// Every so many requests of a connection one is a score.
 const SCORE_EVERY: u64 = 4;
+/// All traffic at once: rollouts that take their time and are judged have a part of their own.
+const ENVIRONMENT: &str = r#"[health]
+interval = "1s"
+timeout = "1s"
+
+[rollout]
+strategy = "blue-green"
+bake = "0s"
+"#;
 
 pub(crate) fn run(bench: &mut Bench) -> Outcome {
     under_load(bench)?;
@@ -18,7 +27,7 @@ pub(crate) fn run(bench: &mut Bench) -> Outcome {
 }
 
 fn under_load(bench: &mut Bench) -> Outcome {
-    let project = Project::new(bench)?;
+    let project = Project::new(bench, ENVIRONMENT)?;
     project.run(&["deploy"])?;
     let (deploys, rollbacks) = if bench.short { (2, 1) } else { (10, 3) };
     let load = Load::start(project.front, 64, SCORE_EVERY, Pace::After(Duration::ZERO));
@@ -90,7 +99,7 @@ fn largest_agent_mb(project: &Project) -> f64 {
 }
 
 fn overhead(bench: &mut Bench) -> Outcome {
-    let project = Project::new(bench)?;
+    let project = Project::new(bench, ENVIRONMENT)?;
     project.run(&["deploy"])?;
     let rounds = if bench.short { 2 } else { 15 };
     let share = Share::make(&project.folder().join("alone"))?;
@@ -110,7 +119,7 @@ fn overhead(bench: &mut Bench) -> Outcome {
     }
     let (alone, deploy, nothing) = (median(&mut alone), median(&mut deploy), median(&mut nothing));
     bench.row(
-        "`deploy` of a changed setting, beyond the time the game needs to become ready and to drain",
+        "`deploy` of a changed setting, beyond the time the game needs to become ready and to drain; it copies the data first",
         format!("{:.0} ms ({deploy:.0} ms, of which the game {alone:.0} ms)", deploy - alone),
         "≤ 400 ms",
         Some(deploy - alone <= 400.0),

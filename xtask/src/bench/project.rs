@@ -1,4 +1,4 @@
-//! A throw-away project with the real environments and the already built game, deployed with the real `dbird`.
+//! A throw-away project with what all real environments share and the already built game, deployed with the real `dbird`.
 
 use std::{
     net::SocketAddr,
@@ -31,15 +31,13 @@ pub(crate) struct Ran {
 }
 
 impl Project {
-    /// Copies the environments and the game into a new folder.
-    pub(crate) fn new(bench: &Bench) -> Outcome<Project> {
+    /// A new folder with the game and one environment, `dev`: what the real ones share, and `overlay`.
+    pub(crate) fn new(bench: &Bench, overlay: &str) -> Outcome<Project> {
         let folder = tempfile::tempdir_in(setup::target()).map_err(|e| e.to_string())?;
         let (from, to) = (setup::root().join("environments"), folder.path().join("environments"));
         std::fs::create_dir(&to).map_err(|e| e.to_string())?;
-        for entry in std::fs::read_dir(&from).map_err(|e| e.to_string())? {
-            let entry = entry.map_err(|e| e.to_string())?;
-            std::fs::copy(entry.path(), to.join(entry.file_name())).map_err(|e| e.to_string())?;
-        }
+        std::fs::copy(from.join("base.toml"), to.join("base.toml")).map_err(|e| e.to_string())?;
+        std::fs::write(to.join("dev.toml"), overlay).map_err(|e| e.to_string())?;
         std::fs::copy(&bench.game, folder.path().join("drafty-bird")).map_err(|e| e.to_string())?;
         Ok(Project { dbird: bench.bin.join("dbird"), folder, front: free_address()?, test: free_address()? })
     }

@@ -76,8 +76,7 @@ impl Figures {
 }
 
 pub(super) fn run(bench: &mut Bench) -> Outcome {
-    let project = Project::new(bench)?;
-    std::fs::write(project.folder().join("environments/dev.toml"), ENVIRONMENT).map_err(|e| e.to_string())?;
+    let project = Project::new(bench, ENVIRONMENT)?;
     project.run(&["deploy"])?;
     let clock = Clock::start()?;
     let load = Load::start(project.front, CONNECTIONS, SCORE_EVERY, Pace::PerSecond(REQUESTS_PER_S));

@@ -72,6 +72,11 @@ pub enum What {
         /// For what.
         request: Request,
     },
+    /// A copy of the data is about to be written.
+    Copying {
+        /// Where to; what was there before may be lost from now on.
+        place: String,
+    },
     /// A copy of the data was taken.
     Copied {
         /// The copy.
@@ -140,8 +145,19 @@ pub struct Unfinished {
     pub parked: Option<usize>,
     /// The numbers of the requests that were taken up.
     pub requests_taken: BTreeSet<u64>,
+    /// The candidate's share of the traffic that was last asked for.
+    pub weight: Option<u8>,
+    /// It was told to finish: from then on nobody can undo it.
+    pub finishing: bool,
+    /// The place that a copy of the data was being written to, if that did not end well.
+    pub copying: Option<String>,
     /// The copy of the data that was taken for it.
     pub snapshot: Option<Snapshot>,
+}
+
+/// Why a release was undone that somebody aborted.
+pub fn aborted(by: &str, why: &str) -> String {
+    if why.is_empty() { format!("aborted by {by}") } else { format!("aborted by {by}: {why}") }
 }
 
 impl Unfinished {
@@ -160,6 +176,9 @@ impl Unfinished {
                         undoing: None,
                         parked: None,
                         requests_taken: BTreeSet::new(),
+                        weight: None,
+                        finishing: false,
+                        copying: None,
                         snapshot: None,
                     });
                 }
@@ -167,10 +186,18 @@ impl Unfinished {
                 (_, None) => {}
                 (What::TakenOver { .. }, Some(found)) => found.parked = None,
                 (What::Parked { step }, Some(found)) => found.parked = Some(*step),
-                (What::Requested { number, .. }, Some(found)) => {
+                (What::Requested { number, by, request }, Some(found)) => {
                     found.requests_taken.insert(*number);
+                    // Whoever was told that he was heard is heard, also when the one who said so died.
+                    if let (Request::Abort { why }, None, false) = (request, &found.undoing, found.finishing) {
+                        found.undoing = Some((aborted(by, why), Vec::new()));
+                    }
                 }
-                (What::Copied { snapshot }, Some(found)) => found.snapshot = Some(snapshot.clone()),
+                (What::Copying { place }, Some(found)) => found.copying = Some(place.clone()),
+                (What::Copied { snapshot }, Some(found)) => {
+                    found.copying = None;
+                    found.snapshot = Some(snapshot.clone());
+                }
                 (What::Intent { step, .. }, Some(found)) => {
                     if !found.intended.contains(step) {
                         found.intended.push(step.clone());
@@ -182,6 +209,10 @@ impl Unfinished {
                 (What::Steering { steer: Steer::Stop { .. }, why, logs }, Some(found)) => {
                     found.undoing = Some((why.clone(), logs.clone()));
                 }
+                (What::Steering { steer: Steer::Shift { weights, .. }, .. }, Some(found)) => {
+                    found.weight = Some(weights.of(found.begun.release));
+                }
+                (What::Steering { steer: Steer::Finish, .. }, Some(found)) => found.finishing = true,
                 (What::Steering { .. }, Some(_)) => {}
                 (What::Done { step, outputs, took_ms }, Some(found)) => {
                     found.outputs.insert(step.clone(), outputs.clone());

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{Digest, ReleaseId, StepId};
+use crate::{Digest, Handle, ReleaseId, StepId};
 
 /// What is live for one service in one environment.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -20,6 +20,9 @@ pub struct Observed {
     pub endpoints: BTreeMap<String, String>,
     /// Data that exists and is kept by `destroy`: name -> where.
     pub data: BTreeMap<String, String>,
+    /// A rollout that has not ended, where the cloud knows of one; how to ask for it.
+    #[serde(default)]
+    pub unfinished: Option<Handle>,
     /// What somebody should know, each a sentence: adopted after a crash, drifted, half-made.
     pub notes: Vec<String>,
 }

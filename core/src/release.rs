@@ -55,6 +55,9 @@ pub struct Release {
     /// The copy of the data that was taken before it; none where none was taken.
     #[serde(default)]
     pub snapshot: Option<Snapshot>,
+    /// The place of a copy that did not come to its end; what was there before may be lost.
+    #[serde(default)]
+    pub copy_lost: Option<String>,
 }
 
 /// More changes than this are not kept in a record; the documents are.

@@ -61,9 +61,10 @@ pub fn next_place(mount: &str, kept: u32, history: &[Release]) -> String {
 /// The copies that are still there, oldest first: of those at one place, the last.
 pub fn standing(history: &[Release]) -> Vec<&Snapshot> {
     let mut standing: Vec<&Snapshot> = Vec::new();
-    for snapshot in history.iter().filter_map(|r| r.snapshot.as_ref()) {
-        standing.retain(|s| s.place != snapshot.place);
-        standing.push(snapshot);
+    for release in history {
+        let place = release.snapshot.as_ref().map(|s| &s.place).or(release.copy_lost.as_ref());
+        standing.retain(|s| Some(&s.place) != place);
+        standing.extend(release.snapshot.as_ref());
     }
     standing
 }

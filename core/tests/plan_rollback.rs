@@ -37,6 +37,7 @@ fn history(releases: &[(u64, Outcome, &str, Option<u64>)]) -> Vec<Release> {
         changes: Vec::new(),
         looked: None,
         snapshot: None,
+        copy_lost: None,
     };
     releases.iter().map(release).collect()
 }

@@ -49,6 +49,7 @@ fn look(text: &str) -> Option<Look> {
         "none" => (side(0, 0, 50), side(0, 0, 50), health(1, 0, 1)),
         "few" => (side(20, 0, 50), side(180, 0, 50), health(1, 0, 1)),
         "errors" => (side(100, 20, 50), side(900, 1, 50), health(1, 0, 1)),
+        "some-errors" => (side(100, 10, 50), side(0, 0, 50), health(1, 0, 1)),
         "one-error" => (side(60, 1, 50), side(540, 0, 50), health(1, 0, 1)),
         "slow" => (side(5_000, 0, 1_000), side(45_000, 0, 50), health(1, 0, 1)),
         "slower" => (side(5_000, 0, 200), side(45_000, 0, 50), health(1, 0, 1)),
@@ -104,7 +105,7 @@ fn play(course: Course, found: &[&str], requests: &[(u64, Request)]) -> Vec<Stri
                 told.push(format!("{now_ms} look {window_ms} {last}"));
                 match look(last) {
                     Some(look) => engine.looked(now_ms, Looked::At(&look)),
-                    None => engine.looked(now_ms, Looked::Unreadable),
+                    None => engine.looked(now_ms, Looked::Unreadable(None)),
                 }
             }
             Decision::Wait { until_ms, waiting_for } => {
@@ -312,6 +313,22 @@ fn looks_and_what_they_lead_to() {
             ],
         ),
         (
+            "what was good before the last look failed is not enough to go on",
+            canary(rules()),
+            &["good", "good", "unreadable", "good"],
+            &[],
+            &[
+                "0 shift 10",
+                "1000 look 1000 good",
+                "2000 look 1000 good",
+                "3000 look 1000 unreadable",
+                "3000 waits for something to judge by (at 10 %): the source of its numbers can't be read",
+                "4000 look 1000 good",
+                "4000 shift 100",
+                "4000 succeeded",
+            ],
+        ),
+        (
             "one look that can't be read is forgiven",
             canary(rules()),
             &["good", "unreadable", "good"],
@@ -365,9 +382,7 @@ fn looks_and_what_they_lead_to() {
                 "1000 look 1000 good",
                 "2000 look 1000 good",
                 "3000 look 1000 good",
-                "3000 waits for something to judge by (at 10 %): 3 good looks in a row, and 5 are wanted",
                 "4000 look 1000 good",
-                "4000 waits for something to judge by (at 10 %): 4 good looks in a row, and 5 are wanted",
                 "5000 look 1000 good",
                 "5000 shift 100",
                 "5000 succeeded",
@@ -434,16 +449,20 @@ fn looks_and_what_they_lead_to() {
 }
 
 #[test]
-fn two_writers_are_no_chance_after_ten_seconds() {
+fn two_writers_are_no_chance_after_half_a_minute() {
     let step = |weight, pause_ms| WeightStep { weight, pause_ms, gate: false };
-    let long = Course { weights: vec![step(10, 30_000), step(100, 0)], ..canary(rules()) };
+    let long = Course { weights: vec![step(10, 60_000), step(100, 0)], deadline_ms: 120_000, ..canary(rules()) };
     let told = play(long.clone(), &["two-writers"], &[]);
     assert_eq!(
         told.last().unwrap(),
-        "11000 rolled-back: at 10 %: 2 processes say that they write to the store, and one may"
+        "31000 rolled-back: at 10 %: 2 processes say that they write to the store, and one may"
     );
-    let brief: Vec<_> = ["good"; 3].into_iter().chain(["two-writers"; 8]).chain(["good"]).collect();
+    let brief: Vec<_> = ["good"; 3].into_iter().chain(["two-writers"; 25]).chain(["good"]).collect();
     assert!(play(long, &brief, &[]).last().unwrap().ends_with("succeeded"));
+    // While it may still be a hand-over, nobody goes on.
+    let told = play(canary(rules()), &["good", "two-writers", "two-writers", "two-writers", "good"], &[]);
+    assert_eq!(told[4], "3000 waits for something to judge by (at 10 %): 2 processes say that they write to the store");
+    assert_eq!(told.last().unwrap(), "5000 succeeded");
 }
 
 #[test]
@@ -466,4 +485,45 @@ fn nothing_new_for_too_long_is_a_failure() {
     ));
     assert!(matches!(engine.next(3_999, Event::Tick), Decision::Steer(Steer::Stop { roll_back: true })));
     assert_eq!(engine.why(), "nothing moved for 2s: waiting for a place to run (1999 ms)");
+}
+
+#[test]
+fn what_fails_late_does_not_drown_in_what_was_good() {
+    let step = |weight, pause_ms| WeightStep { weight, pause_ms, gate: false };
+    let course = Course { weights: vec![step(10, 300_000), step(100, 0)], deadline_ms: 600_000, ..canary(rules()) };
+    let found: Vec<_> = ["good"; 110].into_iter().chain(["some-errors"; 20]).collect();
+    let told = play(course, &found, &[]);
+    let end = told.last().unwrap();
+    let at_ms: u64 = end.split(' ').next().unwrap().parse().unwrap();
+    assert!(end.contains("rolled-back") && at_ms < 125_000, "{end}");
+}
+
+#[test]
+fn a_candidate_that_hangs_is_noticed_although_its_numbers_can_not_be_read() {
+    let mut engine = Engine::new(canary(rules()), NEW, Some(OLD), 0);
+    let at = |phase, weights| Event::Progress(Progress { weights, ..Progress::in_phase(phase) });
+    engine.next(0, at(Phase::Ready, Weights::all(OLD)));
+    engine.next(0, at(Phase::Ready, Weights([(NEW, 10), (OLD, 90)].into())));
+    engine.looked(0, Looked::Opened);
+    assert!(matches!(engine.next(1_000, Event::Tick), Decision::Look { .. }));
+    let health = Health { tasks: 1, ready: 0, restarts: 0, writers: None };
+    let decision = engine.looked(1_000, Looked::Unreadable(Some(health)));
+    assert!(matches!(decision, Decision::Steer(Steer::Stop { roll_back: true })), "{decision:?}");
+    assert_eq!(engine.why(), "at 10 %: 0 of 1 tasks are ready");
+}
+
+#[test]
+fn a_steer_without_effect_is_no_progress() {
+    let course = Course { progress_deadline_ms: 10_000, deadline_ms: 3_600_000, ..canary(rules()) };
+    let mut engine = Engine::new(course, NEW, Some(OLD), 0);
+    let stays = Event::Progress(Progress { weights: Weights::all(OLD), ..Progress::in_phase(Phase::Ready) });
+    let mut steers = 0;
+    for now_ms in (0..20_000).step_by(500) {
+        match engine.next(now_ms, stays.clone()) {
+            Decision::Steer(Steer::Stop { .. }) => break,
+            Decision::Steer(_) => steers += 1,
+            _ => {}
+        }
+    }
+    assert!(engine.is_undoing() && steers <= 6, "{steers} steers");
 }

@@ -193,7 +193,7 @@ proptest! {
                     let looked = match &found {
                         _ if window_ms == 0 => Looked::Opened,
                         Some(look) => Looked::At(look),
-                        None => Looked::Unreadable,
+                        None => Looked::Unreadable(None),
                     };
                     given = Some(engine.looked(now_ms, looked));
                     continue;

@@ -3,7 +3,7 @@
 
 use dbird_core::{
     Outcome, Reason, ReleaseId,
-    journal::{Unfinished, What},
+    journal::{Unfinished, What, aborted},
     provider::ErrorKind,
     rollout::{Engine, Request},
 };
@@ -21,7 +21,8 @@ use crate::{
 /// Whoever drives reads requests at every poll. After this it is looked whether anybody is there: a hook, or a cloud that does
 /// not answer, may keep one from polling.
 const TAKEN_WITHIN_MS: u64 = 10_000;
-const LOOK_MS: u64 = 50;
+/// Between looks whether it was taken up, doubled each time.
+const LOOK_MS: (u64, u64) = (50, 500);
 
 /// What became of a request.
 #[derive(Debug)]
@@ -53,21 +54,24 @@ impl Operator {
             return Err(Error::Refused(why));
         }
         match self.holder().await? {
-            Some(held) => self.ask_holder(found.begun.release, request, held, no_wait).await,
+            Some(held) => self.ask_holder(&found, request, held, no_wait).await,
             None => self.act(request, no_wait).await,
         }
     }
 
     async fn ask_holder(
         &self,
-        release: ReleaseId,
+        found: &Unfinished,
         request: Request,
         held: Held,
         no_wait: bool,
     ) -> Result<Asked, Error> {
         let run = format!("{}-{:016x}", self.machine.pid, random());
-        let number = ask(&*self.store, &*self.clock, release, request.clone(), &self.who.actor, &run).await?;
+        let release = found.begun.release;
+        let about = (release, found.weight);
+        let number = ask(&*self.store, &*self.clock, about, request.clone(), &self.who.actor, &run).await?;
         let until_ms = self.clock.boot_ms().saturating_add(TAKEN_WITHIN_MS);
+        let mut look_ms = LOOK_MS.0;
         loop {
             let found = journal::tail(&*self.store).await?.1.filter(|f| f.begun.release == release);
             match found {
@@ -85,7 +89,10 @@ impl Operator {
                     };
                 }
                 Some(_) if self.interrupt.raised() => return Err(Error::Interrupted),
-                Some(_) => self.clock.sleep(LOOK_MS).await,
+                Some(_) => {
+                    self.clock.sleep(look_ms).await;
+                    look_ms = (look_ms * 2).min(LOOK_MS.1);
+                }
             }
         }
     }
@@ -98,14 +105,14 @@ impl Operator {
             Ok((_, None)) => return Err(self.give_back(lease, Error::NoRollout).await),
             Err(e) => return Err(self.give_back(lease, e).await),
         };
-        let (lease, result) = match found.parked {
+        let at = found.parked.or_else(|| waited_at(&found).filter(|_| request == Request::Promote));
+        let (lease, result) = match at {
             Some(step) => self.go_on(lease, journal, found, step, request, no_wait).await,
             None => {
                 let mut found = found;
                 // What died on its way is finished or undone; a wish to undo is heard.
-                if let (Request::Abort { why }, None) = (&request, &found.undoing) {
-                    let why = if why.is_empty() { String::new() } else { format!(": {why}") };
-                    found.undoing = Some((format!("aborted by {}{why}", self.who.actor), Vec::new()));
+                if let (Request::Abort { why }, None, false) = (&request, &found.undoing, found.finishing) {
+                    found.undoing = Some((aborted(&self.who.actor, why), Vec::new()));
                 }
                 let (lease, result) = recover::recover(self, lease, journal, found).await;
                 (lease, result.map(|r| r.ended))
@@ -134,9 +141,20 @@ impl Operator {
         run.done = found.done.iter().filter(|(id, _)| acts(&found, id)).cloned().collect();
         run.requests_taken = found.requests_taken.clone();
         run.snapshot = found.snapshot.clone();
+        run.copying = found.copying.clone();
         let result = from_gate(&mut run, &found, step, request).await;
         (run.lease, result)
     }
+}
+
+/// The gate at which whoever drove it died while it waited, as far as the journal tells.
+fn waited_at(found: &Unfinished) -> Option<usize> {
+    if found.undoing.is_some() || found.finishing {
+        return None;
+    }
+    let weight = found.weight?;
+    let course = found.begun.plan.course.as_ref()?;
+    course.weights.iter().position(|w| w.gate && w.weight == weight)
 }
 
 async fn from_gate(run: &mut Run<'_>, found: &Unfinished, step: usize, request: Request) -> Result<Ended, Error> {
@@ -173,7 +191,7 @@ async fn from_gate(run: &mut Run<'_>, found: &Unfinished, step: usize, request: 
     let text = format!("{release} goes on from its gate");
     operator.report(&Event::Note { text });
     let first = run.take_up(0, operator.who.actor.clone(), request).await?;
-    let engine = Engine::at_gate(course(found)?, release, parent, step, operator.clock.boot_ms());
+    let engine = Engine::holding(course(found)?, release, parent, step, operator.clock.boot_ms());
     let verdict = run.drive(operator.decider(engine), &handle, first).await?;
     let verdict = if verdict.outcome == Outcome::Succeeded {
         run.remark = verdict.why;

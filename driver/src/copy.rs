@@ -22,6 +22,8 @@ impl Run<'_> {
         let history = history::last(&*self.operator.store, RECORDS_MAX).await?;
         let place = snapshot::next_place(&order.mount, order.kept, &history);
         let argv = order.command.iter().map(|argument| argument.replace("{file}", &place)).collect();
+        self.journal.write(What::Copying { place: place.clone() }).await?;
+        self.copying = Some(place.clone());
         let start_ms = clock.boot_ms();
         let key = format!("{}-copy", self.begun.release);
         let command = Command { release: serving, argv, timeout_ms: Some(COPY_LIMIT_MS), key };
@@ -34,6 +36,7 @@ impl Run<'_> {
                     at_unix_ms: clock.unix_ms(),
                 };
                 self.journal.write(What::Copied { snapshot: taken.clone() }).await?;
+                self.copying = None;
                 self.snapshot = Some(taken);
                 let took_ms = clock.boot_ms().saturating_sub(start_ms);
                 self.operator.report(&Event::Copied { place, took_ms });

@@ -2,9 +2,9 @@
 //! ask for. It decides nothing itself.
 
 use dbird_core::{
-    Handle, Phase, Progress, ProviderError, Steer, Weights,
-    analysis::Verdict,
-    journal::What,
+    Handle, Phase, Progress, ProviderError, ReleaseId, Steer, Weights,
+    analysis::{Check, Verdict},
+    journal::{What, aborted},
     provider::ErrorKind,
     rollout::{Decide, Decision, Event as Happened, Looked, Request, Waiting},
     spec::HookWhen,
@@ -15,7 +15,7 @@ use crate::{
     error::sentence,
     follow::Watched,
     look::Eyes,
-    requests::Inbox,
+    requests::{Asked, Inbox},
     run::{Run, Verdict as End},
 };
 
@@ -36,7 +36,9 @@ impl Run<'_> {
         loop {
             if engine.is_undoing() && !told_undo {
                 told_undo = true;
-                if matches!(engine.verdict(), Verdict::Bad(_)) {
+                if let Verdict::Bad(fault) = engine.verdict()
+                    && matches!(fault.check, Check::ErrorRate | Check::ErrorRateAgainstCurrent)
+                {
                     engine.explain(&eyes.failing(), Vec::new());
                 }
                 self.operator.report(&Event::RollingBack { why: engine.why().to_owned() });
@@ -48,15 +50,15 @@ impl Run<'_> {
                 }
                 Decision::Steer(steer) => self.steer(&mut *engine, handle, steer, &mut watched).await?,
                 Decision::Look { window_ms } => {
-                    let look = self.look(&mut eyes, window_ms, handle, &mut watched).await?;
-                    let looked = match &look {
+                    let found = self.look(&mut eyes, window_ms, handle, &mut watched).await?;
+                    let looked = match &found.look {
                         _ if window_ms == 0 => Looked::Opened,
                         Some(look) => Looked::At(look),
-                        None => Looked::Unreadable,
+                        None => Looked::Unreadable(found.health),
                     };
                     decision = engine.looked(clock.boot_ms(), looked);
                     if window_ms > 0 {
-                        self.tell_look(&mut eyes, look.as_ref(), engine.verdict(), window_ms, &watched);
+                        self.tell_look(&mut eyes, found.look.as_ref(), engine.verdict(), window_ms, &watched);
                     }
                     continue;
                 }
@@ -69,9 +71,17 @@ impl Run<'_> {
                     if self.operator.interrupt.raised() && !self.interrupt_told {
                         self.interrupt_told = true;
                         Happened::Request(Request::Interrupt)
-                    } else if let Some((number, asked)) = inbox.next(clock.boot_ms(), holds).await? {
-                        let (by, request) = (asked.by, asked.request);
-                        self.take_up(number, by, request).await?
+                    } else if let Some((number, asked)) =
+                        inbox.next(clock.boot_ms(), holds, !engine.is_ending()).await?
+                    {
+                        match self.stale(&asked, &watched) {
+                            Some(text) => {
+                                self.take_up(number, asked.by, asked.request).await?;
+                                self.operator.report(&Event::Warning { text });
+                                Happened::Tick
+                            }
+                            None => self.take_up(number, asked.by, asked.request).await?,
+                        }
                     } else if let (true, Waiting::Gate { weight }, Some(step)) =
                         (self.no_wait, waiting_for, engine.gate())
                     {
@@ -87,14 +97,20 @@ impl Run<'_> {
         }
     }
 
+    /// Why a request has no sense any more: whoever asked saw another weight, and means that one.
+    fn stale(&self, asked: &Asked, watched: &Watched) -> Option<String> {
+        let now = watched.weights().of(self.begun.release);
+        let seen = asked.weight.filter(|seen| asked.request == Request::Promote && *seen != now)?;
+        Some(format!("{} asked to go on from {seen} %, which had happened: it is at {now} %", asked.by))
+    }
+
     /// Writes down that a request is taken up; the event that it is.
     pub(crate) async fn take_up(&mut self, number: u64, by: String, request: Request) -> Result<Happened, Error> {
         self.journal.write(What::Requested { number, by: by.clone(), request: request.clone() }).await?;
         self.requests_taken.insert(number);
         self.operator.report(&Event::Requested { by: by.clone(), request: request.clone() });
         Ok(Happened::Request(match request {
-            Request::Abort { why } if why.is_empty() => Request::Abort { why: format!("aborted by {by}") },
-            Request::Abort { why } => Request::Abort { why: format!("aborted by {by}: {why}") },
+            Request::Abort { why } => Request::Abort { why: aborted(&by, &why) },
             other => other,
         }))
     }
@@ -143,20 +159,10 @@ impl Run<'_> {
         let warns = hook.is_some_and(|h| matches!(h.when, HookWhen::After | HookWhen::Rollback));
         let release = self.begun.plan.parent.filter(|_| in_parent).unwrap_or(self.begun.release);
         let weight = watched.weights().of(self.begun.release);
-        let (stop, mut aborts) = (Interrupt::new(), None);
-        let failure = {
-            let running = self.hook(index, release, weight, &stop);
-            tokio::pin!(running);
-            loop {
-                tokio::select! {
-                    biased;
-                    failure = &mut running => break failure?,
-                    found = inbox.abort(&*clock), if aborts.is_none() && !warns => {
-                        aborts = Some(found?);
-                        stop.raise();
-                    }
-                }
-            }
+        let (failure, aborts) = if warns {
+            (self.hook(index, release, weight, &Interrupt::new()).await?, None)
+        } else {
+            self.abortable_hook(index, release, weight, inbox).await?
         };
         if let (true, Some(why)) = (warns, &failure) {
             self.operator.report(&Event::Warning { text: why.clone() });
@@ -174,6 +180,50 @@ impl Run<'_> {
             }
         }
         Ok(engine.next(now_ms, Happened::HookEnded { index, failure }))
+    }
+
+    /// Runs a hook, and stops it when somebody aborts: why it failed, and who aborted.
+    async fn abortable_hook(
+        &mut self,
+        index: usize,
+        release: ReleaseId,
+        weight: u8,
+        inbox: &mut Inbox,
+    ) -> Result<(Option<String>, Option<(u64, Asked)>), Error> {
+        let clock = self.operator.clock.clone();
+        let (stop, mut aborts) = (Interrupt::new(), None);
+        let running = self.hook(index, release, weight, &stop);
+        tokio::pin!(running);
+        loop {
+            tokio::select! {
+                biased;
+                failure = &mut running => return Ok((failure?, aborts)),
+                found = inbox.abort(&*clock), if aborts.is_none() => {
+                    aborts = Some(found?);
+                    stop.raise();
+                }
+            }
+        }
+    }
+
+    /// Runs the hooks before a release, in what serves; why it is not begun.
+    pub(crate) async fn hooks_before(&mut self, serving: ReleaseId) -> Result<Option<String>, Error> {
+        let Some(course) = &self.begun.plan.course else { return Ok(None) };
+        let hooks = course.hooks_at(HookWhen::Before);
+        let mut inbox = Inbox::open(self.operator.store.clone(), self.begun.release, &self.requests_taken).await?;
+        for index in hooks {
+            let (failure, aborts) = self.abortable_hook(index, serving, 0, &mut inbox).await?;
+            if let Some((number, asked)) = aborts {
+                return match self.take_up(number, asked.by, asked.request).await? {
+                    Happened::Request(Request::Abort { why }) => Ok(Some(why)),
+                    _ => Ok(failure),
+                };
+            }
+            if failure.is_some() {
+                return Ok(failure);
+            }
+        }
+        Ok(None)
     }
 
     async fn wait(

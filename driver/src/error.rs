@@ -27,7 +27,7 @@ pub enum Error {
     #[error("{}", sentence(.0))]
     Provider(Box<ProviderError>),
     /// The cloud could not be reached any more; the journal says how far it came.
-    #[error("{release} is left as it is, because the cloud does not answer: {why}")]
+    #[error("{release} is left unfinished: {why}")]
     Unfinished {
         /// The release.
         release: ReleaseId,
@@ -101,7 +101,7 @@ impl Error {
             Error::NoRollout => {
                 Some("`dbird status` shows what is live, `dbird rollback` goes back to an earlier release".to_owned())
             }
-            Error::Unfinished { .. } => Some("give the command again: it goes on from there".to_owned()),
+            Error::Unfinished { .. } => Some("the next command that changes something finishes or undoes it, as `dbird deploy`, `promote` or `abort`".to_owned()),
             Error::Store(e) => e.hint.clone(),
             Error::Provider(e) => e.hint.clone(),
             _ => None,

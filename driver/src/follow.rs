@@ -168,7 +168,11 @@ impl Run<'_> {
     }
 
     pub(crate) fn unfinished(&self, e: ProviderError) -> Error {
-        Error::Unfinished { release: self.begun.release, why: sentence(&e), cause: Some(Box::new(e)) }
+        Error::Unfinished {
+            release: self.begun.release,
+            why: format!("the cloud does not answer ({})", sentence(&e)),
+            cause: Some(Box::new(e)),
+        }
     }
 
     /// The end of a plan that failed before its release had all traffic.

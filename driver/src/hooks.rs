@@ -20,6 +20,8 @@ use crate::{
 const END_MS: u64 = 30_000;
 /// Whoever waits for an address to answer shows a sign of life this often.
 const SIGN_OF_LIFE_MS: u64 = 1_000;
+/// A page of lines that takes longer comes with the next one.
+const PAGE_MS: u64 = 2_000;
 /// Lines asked for at once.
 const LINES_MAX: u32 = 10_000;
 /// Pages read after a task's end.
@@ -111,7 +113,10 @@ pub(crate) async fn run_task(
 
 async fn read_output(operator: &Operator, handle: &Handle, cursor: &mut Option<Cursor>) -> bool {
     let query = LogQuery { release: None, task: Some(handle.token.clone()), tail_lines: LINES_MAX };
-    let page = match operator.provider.logs(&operator.target, &query, cursor.as_ref()).await {
+    let clock = &*operator.clock;
+    let asked = operator.provider.logs(&operator.target, &query, cursor.as_ref());
+    let Some(answer) = within(clock, clock.boot_ms() + PAGE_MS, asked).await else { return false };
+    let page = match answer {
         Ok(page) => page,
         // A task that has not written yet may not be known to the logs.
         Err(e) if e.retry || e.kind == ErrorKind::NotFound => return false,
@@ -142,17 +147,6 @@ async fn read_rest(operator: &Operator, handle: &Handle, cursor: &mut Option<Cur
 }
 
 impl Run<'_> {
-    /// Runs the hooks of a moment in a release, one after the other; the reason of the first that fails.
-    pub(crate) async fn hooks(&mut self, when: HookWhen, release: ReleaseId) -> Result<Option<String>, Error> {
-        let Some(course) = &self.begun.plan.course else { return Ok(None) };
-        for index in course.hooks_at(when) {
-            if let Some(why) = self.hook(index, release, 0, &Interrupt::new()).await? {
-                return Ok(Some(why));
-            }
-        }
-        Ok(None)
-    }
-
     /// Runs one hook, or tells its address; why it failed. `weight` is the candidate's share of the traffic.
     pub(crate) async fn hook(
         &mut self,
@@ -163,14 +157,14 @@ impl Run<'_> {
     ) -> Result<Option<String>, Error> {
         let hook = self.begun.plan.course.as_ref().and_then(|c| c.hooks.get(index));
         let Some(Hook { when, run: argv, url, timeout_ms }) = hook.cloned() else { return Ok(None) };
-        self.hooks_run += 1;
         let shown = url.as_ref().map_or_else(|| argv.clone(), |url| vec!["POST".to_owned(), webhook::shown(url)]);
         self.operator.report(&Event::HookStarted { when, index, argv: shown.clone() });
         let start_ms = self.operator.clock.boot_ms();
         let outcome = match url {
             Some(url) => self.tell_address(&url, when, weight, timeout_ms, stop).await?,
             None => {
-                let key = format!("{}-hook-{}", self.begun.release, self.hooks_run);
+                // Unlike any that this plan has run before, also by somebody who died.
+                let key = format!("{}-hook-{index}-{}", self.begun.release, self.journal.number());
                 let command = Command { release, argv, timeout_ms: Some(timeout_ms), key };
                 run_task(self.operator, Some(&mut self.lease), &command, stop).await?
             }

@@ -36,6 +36,11 @@ impl Journal {
         Ok((Journal { store, clock, run, number }, unfinished))
     }
 
+    /// The number of the last entry.
+    pub(crate) fn number(&self) -> u64 {
+        self.number
+    }
+
     /// Writes an entry, durably.
     pub(crate) async fn write(&mut self, what: What) -> Result<(), Error> {
         let at_unix_ms = self.clock.unix_ms();

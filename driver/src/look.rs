@@ -19,9 +19,13 @@ use crate::{
     sources::{Source, SourceError, TaskAddress, probe},
 };
 
-/// A look may take this long; then nobody can say.
-const LOOK_MS: u64 = 5_000;
-/// Requests that dbird makes itself take no longer than this, and no longer than a window.
+/// Numbers that take longer are none. This, what is live, and requests of our own together stay below the time after which
+/// another command would take over; the lease is renewed between them.
+const LOOK_MS: u64 = 4_000;
+/// What is live is told in this time, or not at all.
+const SEE_MS: u64 = 2_000;
+const SEE_AGAIN_MS: u64 = 500;
+/// Requests that dbird makes itself begin within this, and within a window, and have the same time again for their answers.
 const PROBE_MS: u64 = 2_000;
 /// Reading a failed candidate's last lines takes no longer than this.
 const LINES_MS: u64 = 3_000;
@@ -106,52 +110,60 @@ fn named(failing: &Failing) -> String {
     format!("{request} -> {how} ({count} times)")
 }
 
+/// What was found.
+#[derive(Default)]
+pub(crate) struct Found {
+    /// The look; none where nobody can say what requests were like.
+    pub(crate) look: Option<Look>,
+    /// How tasks are; none where nobody can say that either.
+    pub(crate) health: Option<Health>,
+}
+
 impl Run<'_> {
-    /// Begins a window, or says what it was like; none where nobody can say.
+    /// Begins a window, or says what it was like.
     pub(crate) async fn look(
         &mut self,
         eyes: &mut Eyes,
         window_ms: u64,
         handle: &Handle,
         watched: &mut Watched,
-    ) -> Result<Option<Look>, Error> {
-        let clock = self.operator.clock.clone();
-        self.lease.renew().await?;
-        let until_ms = clock.boot_ms() + LOOK_MS;
+    ) -> Result<Found, Error> {
         let (candidate, parent) = (handle.release, self.begun.plan.parent);
         let weights = watched.weights();
         let beside = parent.filter(|p| weights.of(*p) > 0);
-        let found = within(&*clock, until_ms, self.ask(eyes, window_ms, candidate, beside)).await;
-        let (samples, observed) = match found {
-            Some(Ok(found)) => found,
-            Some(Err(e)) => {
-                self.operator.report(&Event::Warning { text: format!("no look at {candidate}: {e}") });
-                return Ok(None);
-            }
-            None => {
-                let text = format!("no look at {candidate}: its numbers took longer than {} s", LOOK_MS / 1000);
-                self.operator.report(&Event::Warning { text });
-                return Ok(None);
-            }
-        };
-        let restarts = restarts(&observed, candidate);
-        let before = *eyes.restarts_before.get_or_insert(restarts);
         if window_ms == 0 {
             eyes.weight = weights.of(candidate);
             eyes.candidate = Side::default();
             eyes.current = None;
-            return Ok(None);
         }
+        self.lease.renew().await?;
+        let Some(observed) = self.see(candidate).await else { return Ok(Found::default()) };
+        let restarts = restarts(&observed, candidate);
+        let before = *eyes.restarts_before.get_or_insert(restarts);
+        let health = health(&observed, candidate, restarts.saturating_sub(before));
+        let found = Found { look: None, health: Some(health) };
+        let releases: Vec<_> = [Some(candidate), beside].into_iter().flatten().collect();
+        let tasks = addresses(&observed, &releases);
+        let asked = self.bounded(LOOK_MS, ask(eyes, window_ms, &releases, &tasks)).await;
+        let samples = match asked.unwrap_or_else(|| Err(format!("no numbers within {} s", LOOK_MS / 1000))) {
+            Ok(_) if window_ms == 0 => return Ok(found),
+            Ok(samples) => samples,
+            Err(e) => {
+                self.operator.report(&Event::Warning { text: format!("no look at {candidate}: {e}") });
+                return Ok(found);
+            }
+        };
         let of = |release: ReleaseId| samples.iter().find(|s| s.release == release);
         let mut look = Look {
             candidate: of(candidate).map(Side::of).unwrap_or_default(),
             current: beside.and_then(of).map(Side::of),
-            health: Some(health(&observed, candidate, restarts.saturating_sub(before))),
+            health: found.health,
             probes: 0,
         };
         if let Some(samples) = of(candidate) {
             eyes.fail(&samples.failing);
         }
+        self.lease.renew().await?;
         if let Some(own) = self.probe(eyes, &look, window_ms, &observed, candidate, watched).await {
             look.probes = own.requests;
             // A source that counts them itself tells them with the next window.
@@ -160,33 +172,47 @@ impl Run<'_> {
                 eyes.fail(&own.failing);
             }
         }
+        self.lease.renew().await?;
         eyes.add(&look);
-        Ok(Some(look))
+        Ok(Found { look: Some(look), ..found })
     }
 
-    pub(crate) async fn ask(
-        &self,
-        eyes: &mut Eyes,
-        window_ms: u64,
-        candidate: ReleaseId,
-        beside: Option<ReleaseId>,
-    ) -> Result<(Vec<Samples>, Observed), String> {
+    /// What is live. Tasks that an agent has just found again, after it was started anew, are not ready until they were asked
+    /// once: what looks unready is looked at twice.
+    async fn see(&self, candidate: ReleaseId) -> Option<Observed> {
         let (provider, target) = (&*self.operator.provider, &self.operator.target);
-        let observed = provider.observe(target).await.map_err(|e| sentence(&e))?;
-        let source = match &mut eyes.source {
-            Some(Ok(source)) => source,
-            Some(Err(e)) => return Err(told(e)),
-            None => return Err("there is nothing to judge by".to_owned()),
+        let look = || self.bounded(SEE_MS, async { provider.observe(target).await.map_err(|e| sentence(&e)) });
+        let mut seen = look().await;
+        if let Some(Ok(observed)) = &seen
+            && health(observed, candidate, 0).ready < health(observed, candidate, 0).tasks
+        {
+            self.operator.clock.sleep(SEE_AGAIN_MS).await;
+            seen = look().await;
+        }
+        match seen.unwrap_or_else(|| Err(format!("no answer within {} s", SEE_MS / 1000))) {
+            Ok(observed) => Some(observed),
+            Err(e) => {
+                self.operator.report(&Event::Warning { text: format!("no look at {candidate}: {e}") });
+                None
+            }
+        }
+    }
+
+    /// What comes of it in time, unless somebody wants to stop.
+    async fn bounded<T>(&self, limit_ms: u64, work: impl Future<Output = T>) -> Option<T> {
+        let clock = &*self.operator.clock;
+        let until_ms = clock.boot_ms() + limit_ms;
+        let stop = async {
+            match self.interrupt_told {
+                true => std::future::pending().await,
+                false => self.operator.interrupt.wait().await,
+            }
         };
-        let releases: Vec<_> = [Some(candidate), beside].into_iter().flatten().collect();
-        let tasks = addresses(&observed, &releases);
-        let samples = if window_ms == 0 {
-            source.begin(&tasks).await.map(|()| Vec::new())
-        } else {
-            source.take(&releases, &tasks, window_ms).await
-        };
-        let samples = samples.map_err(|e| told(&e))?;
-        Ok((samples, observed))
+        tokio::select! {
+            biased;
+            done = within(clock, until_ms, work) => done,
+            () = stop => None,
+        }
     }
 
     /// Requests of our own, where users make too few to judge by.
@@ -202,7 +228,7 @@ impl Run<'_> {
         let analysis = eyes.analysis.as_ref()?;
         let path = analysis.probe.as_ref()?;
         let have = eyes.candidate.requests.saturating_add(look.candidate.requests);
-        let missing = analysis.min_samples.saturating_sub(have);
+        let missing = analysis.min_samples.max(1).saturating_sub(have);
         if missing == 0 {
             return None;
         }
@@ -214,7 +240,8 @@ impl Run<'_> {
         if urls.is_empty() {
             return None;
         }
-        Some(probe::probe(candidate, &urls, path, missing, window_ms.min(PROBE_MS)).await)
+        let spread_ms = window_ms.min(PROBE_MS);
+        self.bounded(spread_ms + PROBE_MS, probe::probe(candidate, &urls, path, missing, spread_ms)).await
     }
 
     /// Tells a look.
@@ -270,6 +297,25 @@ impl Run<'_> {
             None => Vec::new(),
         }
     }
+}
+
+async fn ask(
+    eyes: &mut Eyes,
+    window_ms: u64,
+    releases: &[ReleaseId],
+    tasks: &[TaskAddress],
+) -> Result<Vec<Samples>, String> {
+    let source = match &mut eyes.source {
+        Some(Ok(source)) => source,
+        Some(Err(e)) => return Err(told(e)),
+        None => return Err("there is nothing to judge by".to_owned()),
+    };
+    let samples = if window_ms == 0 {
+        source.begin(tasks).await.map(|()| Vec::new())
+    } else {
+        source.take(releases, tasks, window_ms).await
+    };
+    samples.map_err(|e| told(&e))
 }
 
 fn told(e: &SourceError) -> String {

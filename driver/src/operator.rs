@@ -3,12 +3,15 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use dbird_core::{
-    Command, Documents, Outcome, Plan, Provider, ProviderError, Reason, Release, ReleaseId, Target,
+    Command, Documents, Outcome, Phase, Plan, Provider, ProviderError, Reason, Release, ReleaseId, Steer, Target,
+    provider::ErrorKind,
     rollout::{Decide, Engine},
 };
 
 use crate::{
-    Clock, Error, Event, Held, Holder, Interrupt, Machine, Reporter, Silent, Store, SystemClock, history,
+    Clock, Error, Event, Held, Holder, Interrupt, Machine, Reporter, Silent, Store, SystemClock,
+    call::Caller,
+    history,
     hooks::{TaskOutcome, run_task},
     journal::{self, Journal},
     lease::{self, Lease},
@@ -16,6 +19,8 @@ use crate::{
     run::Run,
 };
 
+/// A rollout that the journal knows nothing of may take this long to be undone.
+const STRANGER_LIMIT_MS: u64 = 600_000;
 /// How often `wait` looks.
 const WAIT_LOOK_MS: u64 = 200;
 
@@ -238,6 +243,7 @@ impl Operator {
     /// something; costs one look when there is nothing to do.
     pub async fn recover(&self) -> Result<Option<Recovered>, Error> {
         if journal::tail(&*self.store).await?.1.is_none() {
+            self.undo_strangers().await?;
             return Ok(None);
         }
         let lease = self.take_lease().await?;
@@ -261,6 +267,60 @@ impl Operator {
                 Ok(Some(recovered))
             }
             Err(e) => Err(self.give_back(lease, e).await),
+        }
+    }
+
+    /// Undoes a rollout that the cloud knows of and the journal does not: the state it was written to is gone.
+    async fn undo_strangers(&self) -> Result<(), Error> {
+        let (provider, target) = (&*self.provider, &self.target);
+        let cloud = provider.capabilities().cloud;
+        let look = Caller { clock: &*self.clock, cloud, lease: None }
+            .ask("observe", || provider.observe(target))
+            .await?
+            .map_err(Error::from)?;
+        if look.unfinished.is_none() {
+            return Ok(());
+        }
+        let mut lease = self.take_lease().await?;
+        let undone = self.undo_stranger(&mut lease).await;
+        match undone {
+            Ok(()) => lease.give_back().await,
+            Err(e) => Err(self.give_back(lease, e).await),
+        }
+    }
+
+    async fn undo_stranger(&self, lease: &mut Lease) -> Result<(), Error> {
+        let (provider, target) = (&*self.provider, &self.target);
+        let cloud = provider.capabilities().cloud;
+        if self.open_journal(lease).await?.1.is_some() {
+            return Ok(()); // it belongs to somebody after all
+        }
+        let mut caller = Caller { clock: &*self.clock, cloud, lease: Some(lease) };
+        let observed = caller.ask("observe", || provider.observe(target)).await?.map_err(Error::from)?;
+        let Some(handle) = observed.unfinished else { return Ok(()) };
+        self.report(&Event::Recovered {
+            release: handle.release,
+            found: format!(
+                "the rollout of {} was left unfinished, and {} knows nothing of it",
+                handle.release,
+                self.store.place()
+            ),
+            did: "undoing it".to_owned(),
+        });
+        let stop = Steer::Stop { roll_back: true };
+        caller.change("steer", || provider.steer(target, &handle, &stop)).await?.map_err(Error::from)?;
+        let until_ms = self.clock.boot_ms().saturating_add(STRANGER_LIMIT_MS);
+        loop {
+            match caller.ask("poll", || provider.poll(target, &handle)).await? {
+                Ok(progress) if matches!(progress.phase, Phase::RolledBack | Phase::Finished) => return Ok(()),
+                Ok(_) if self.clock.boot_ms() < until_ms => self.clock.sleep(WAIT_LOOK_MS).await,
+                Ok(_) => {
+                    let what = format!("{} was not undone", handle.release);
+                    return Err(Error::Late { what, after_ms: STRANGER_LIMIT_MS });
+                }
+                Err(e) if e.kind == ErrorKind::NotFound => return Ok(()),
+                Err(e) => return Err(e.into()),
+            }
         }
     }
 

@@ -41,6 +41,7 @@ pub(crate) async fn recover(
     run.done = found.done.iter().filter(|(id, _)| acts(&found, id)).cloned().collect();
     run.requests_taken = found.requests_taken.clone();
     run.snapshot = found.snapshot.clone();
+    run.copying = found.copying.clone();
     let result = go_on(&mut run, &found).await;
     (run.lease, result)
 }
@@ -86,9 +87,18 @@ async fn go_on(run: &mut Run<'_>, found: &Unfinished) -> Result<Recovered, Error
             }
             (text, run.steps().await?)
         }
-        (Recovery::Finish, Standing::Progress(handle, _)) => {
-            let text = tell(&was, "it has all traffic: finishing it");
-            let engine = Engine::finishing(course(found)?, begun.release, begun.plan.parent, operator.clock.boot_ms());
+        (Recovery::Finish, Standing::Progress(handle, seen)) => {
+            let (course, now_ms) = (course(found)?, operator.clock.boot_ms());
+            // Nobody has judged it to its end: that begins anew, with the way back still open.
+            let judges = course.analysis.is_some() && course.bake_ms > 0 && begun.plan.parent.is_some();
+            let (text, engine) = if judges && !found.finishing && seen.phase == Phase::Ready {
+                let last = course.weights.len().saturating_sub(1);
+                let text = tell(&was, "it has all traffic: judging it for its bake time");
+                (text, Engine::holding(course, begun.release, begun.plan.parent, last, now_ms))
+            } else {
+                let text = tell(&was, "it has all traffic: finishing it");
+                (text, Engine::finishing(course, begun.release, begun.plan.parent, now_ms))
+            };
             let verdict = run.drive(operator.decider(engine), &handle, Happened::Tick).await?;
             match (verdict.outcome, begun.service_step()) {
                 (Outcome::Succeeded, Some(step)) => {

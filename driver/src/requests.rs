@@ -30,6 +30,9 @@ pub(crate) struct Asked {
     pub(crate) release: ReleaseId,
     /// For what.
     pub(crate) request: Request,
+    /// The candidate's share of the traffic that the asker saw; a request to go on is only meant from there.
+    #[serde(default)]
+    pub(crate) weight: Option<u8>,
     /// Who asks.
     pub(crate) by: String,
     /// Names this run among all others, so that equal bytes are its own.
@@ -42,13 +45,20 @@ pub(crate) struct Asked {
 pub(crate) async fn ask(
     store: &dyn Store,
     clock: &dyn Clock,
-    release: ReleaseId,
+    (release, weight): (ReleaseId, Option<u8>),
     request: Request,
     by: &str,
     run: &str,
 ) -> Result<u64, Error> {
-    let asked =
-        Asked { format: FORMAT, release, request, by: by.to_owned(), run: run.to_owned(), at_unix_ms: clock.unix_ms() };
+    let asked = Asked {
+        format: FORMAT,
+        release,
+        weight,
+        request,
+        by: by.to_owned(),
+        run: run.to_owned(),
+        at_unix_ms: clock.unix_ms(),
+    };
     let bytes = encode(&asked)?;
     let mut number = store.last(Series::Requests, 1).await?.pop().unwrap_or(0);
     for _ in 0..TRIES_MAX {
@@ -87,12 +97,12 @@ impl Inbox {
         self.found.iter().map(|(number, _)| *number)
     }
 
-    /// The next request that can be taken up now, if somebody has asked for something. `holds`: traffic stays
-    /// at a weight.
-    pub(crate) async fn next(&mut self, now_ms: u64, holds: bool) -> Result<Option<(u64, Asked)>, Error> {
+    /// The next request that can be taken up now, if somebody has asked for something. `holds`: traffic stays at a
+    /// weight. `open`: it is not being finished or undone yet; afterwards nobody is told that he was heard.
+    pub(crate) async fn next(&mut self, now_ms: u64, holds: bool, open: bool) -> Result<Option<(u64, Asked)>, Error> {
         self.look(now_ms).await?;
         // There is nothing to go on from while traffic moves; whoever promotes means the next weight.
-        let at = self.found.iter().position(|(_, asked)| holds || asked.request != Request::Promote);
+        let at = self.found.iter().position(|(_, asked)| open && (holds || asked.request != Request::Promote));
         Ok(at.and_then(|at| self.found.remove(at)))
     }
 
@@ -112,8 +122,16 @@ impl Inbox {
     async fn look(&mut self, now_ms: u64) -> Result<(), Error> {
         if self.looked_ms.is_none_or(|ms| now_ms.saturating_sub(ms) >= LOOK_MS) {
             self.looked_ms = Some(now_ms);
-            while self.read(self.next).await? {
-                self.next += 1;
+            // Requests are not worth stopping for; what the lease and the journal need says when the store is gone.
+            loop {
+                match self.read(self.next).await {
+                    Ok(true) => self.next += 1,
+                    Ok(false) => break,
+                    Err(e) => {
+                        tracing::warn!(error = %e, "requests can't be read for now");
+                        break;
+                    }
+                }
             }
         }
         Ok(())
@@ -137,7 +155,7 @@ mod tests {
 
     #[test]
     fn a_specimen_is_read() {
-        let bytes = br#"{"format":1,"release":5,"request":{"ask":"abort","why":"too slow"},"by":"ann@nest","run":"7-1","at_unix_ms":1700000000000}"#;
+        let bytes = br#"{"format":1,"release":5,"request":{"ask":"abort","why":"too slow"},"weight":10,"by":"ann@nest","run":"7-1","at_unix_ms":1700000000000}"#;
         let asked: Asked = decode(bytes, FORMAT, Series::Requests, 1).unwrap();
         assert_eq!((asked.release, &asked.request), (ReleaseId(5), &Request::Abort { why: "too slow".into() }));
         assert_eq!(encode(&asked).unwrap(), bytes);

@@ -40,7 +40,6 @@ pub(crate) struct Run<'a> {
     pub(crate) endpoints: BTreeMap<String, String>,
     pub(crate) error: Option<ProviderError>,
     pub(crate) interrupt_told: bool,
-    pub(crate) hooks_run: u32,
     /// What is to be said of a success.
     pub(crate) remark: String,
     /// At a gate it leaves instead of waiting.
@@ -48,6 +47,8 @@ pub(crate) struct Run<'a> {
     pub(crate) requests_taken: BTreeSet<u64>,
     pub(crate) looked: Option<LastLook>,
     pub(crate) snapshot: Option<Snapshot>,
+    /// The place that a copy was begun at.
+    pub(crate) copying: Option<String>,
 }
 
 impl<'a> Run<'a> {
@@ -93,12 +94,12 @@ impl<'a> Run<'a> {
             endpoints: BTreeMap::new(),
             error: None,
             interrupt_told: false,
-            hooks_run: 0,
             remark: String::new(),
             no_wait: false,
             requests_taken: BTreeSet::new(),
             looked: None,
             snapshot: None,
+            copying: None,
         }
     }
 
@@ -145,7 +146,7 @@ impl<'a> Run<'a> {
         if self.begun.plan.reason != Reason::Destroy {
             match self.begun.plan.parent {
                 Some(parent) => {
-                    if let Some(why) = self.hooks(HookWhen::Before, parent).await? {
+                    if let Some(why) = self.hooks_before(parent).await? {
                         return Ok(self.undone(why, Vec::new()));
                     }
                     if let Some(why) = self.copy_data(parent).await? {
@@ -344,6 +345,7 @@ impl<'a> Run<'a> {
             changes: begun.plan.steps.iter().flat_map(|s| s.changes.clone()).take(CHANGES_MAX).collect(),
             looked: self.looked.clone(),
             snapshot: self.snapshot.clone(),
+            copy_lost: self.copying.clone(),
         };
         // The record counts as an act: whoever was overtaken writes none.
         self.lease.renew().await?;

@@ -32,12 +32,12 @@ pub(crate) struct Told {
     pub(crate) actor: String,
 }
 
-/// An address without what may be secret in it: user, password, query.
+/// An address without what may be secret in it: user, password, path, query.
 pub(crate) fn shown(url: &str) -> String {
     match Url::parse(url) {
         Ok(url) => {
             let port = url.port().map(|p| format!(":{p}")).unwrap_or_default();
-            format!("{}://{}{port}{}", url.scheme(), url.host_str().unwrap_or_default(), url.path())
+            format!("{}://{}{port}", url.scheme(), url.host_str().unwrap_or_default())
         }
         Err(_) => "an address that can't be read".to_owned(),
     }
@@ -65,9 +65,10 @@ async fn tries(client: &Client, url: &str, body: &[u8]) -> Result<(), String> {
         let post = client.post(url).header("content-type", "application/json").body(body.to_vec());
         match post.send().await {
             Ok(answer) if answer.status().is_success() => return Ok(()),
-            Ok(answer) => {
+            Ok(mut answer) => {
                 let status = answer.status();
-                let text = answer.text().await.unwrap_or_default();
+                let first = answer.chunk().await.ok().flatten().unwrap_or_default();
+                let text = String::from_utf8_lossy(&first);
                 let text: String = text.chars().filter(|c| !c.is_control()).take(SHOWN_CHARS).collect();
                 return Err(format!("{status}{}{text}", if text.is_empty() { "" } else { ": " }));
             }

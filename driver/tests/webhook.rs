@@ -93,7 +93,7 @@ async fn addresses_are_told_what_happens() {
     assert_eq!(told[0], first);
     // What is told to people holds no secret.
     let events = format!("{:?}", world.events.lock().unwrap());
-    assert!(events.contains("/hook") && !events.contains("secret"), "{events}");
+    assert!(events.contains("http://127.0.0.1:") && !events.contains("secret"), "{events}");
 }
 
 #[tokio::test]

@@ -171,7 +171,7 @@ impl Watcher {
             Side { requests, errors: requests / 1_000, latency: Latency::of(&by_bound.collect()) }
         };
         let look = Look { candidate: side(3_000), current: Some(side(27_000)), health: None, probes: 0 };
-        let mut watcher = Watcher { engine: Engine::at_gate(course, NEW, Some(OLD), 0, 0), look, now_ms: 0 };
+        let mut watcher = Watcher { engine: Engine::holding(course, NEW, Some(OLD), 0, 0), look, now_ms: 0 };
         watcher.engine.next(0, Event::Tick);
         watcher.engine.looked(0, Looked::Opened);
         watcher

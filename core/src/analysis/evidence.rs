@@ -7,9 +7,10 @@
 /// A healthy release is ended by mere chance at most so often, all looks and checks of its rollout together.
 pub const CHANCE_MAX: f64 = 0.01;
 
-/// Questions asked at one look: the last window and everything at this weight, each for errors over the limit, errors against
-/// the current release, latency over the limit, and latency against the current release at two bounds.
-const QUESTIONS: f64 = 10.0;
+/// Questions asked at one look: the last window, the last looks together and everything at this weight, each for errors over
+/// the limit, errors against the current release, latency over the limit, and latency against the current release at two
+/// bounds.
+const QUESTIONS: f64 = 15.0;
 
 /// What of [`CHANCE_MAX`] one question of the `look`-th look (from 1) may use up. The sum over any number of looks stays below
 /// it, so nobody has to know beforehand how many there will be.

@@ -15,8 +15,13 @@ const TAIL: f64 = 0.01;
 const SLOWER_MIN: f64 = 1.5;
 /// Nor is one whose slowest hundredth takes longer by less than this.
 const SLOWER_MIN_MS: f64 = 10.0;
-/// The store may be without a writer, or seem to have two, for so long while it changes hands.
-pub const WRITER_GAP_MS: u64 = 10_000;
+/// The store may be without a writer, or seem to have two, for so long while it changes hands. What tasks say of themselves is
+/// as old as their last probe.
+pub const WRITER_GAP_MS: u64 = 30_000;
+/// And in fewer looks in a row than this.
+const WRITER_LOOKS_MIN: u32 = 3;
+/// Looks that are taken together, so that what begins to fail after a long time does not drown in what was good before.
+const TOGETHER: u32 = 10;
 
 /// A judge of one rollout.
 #[derive(Debug, Clone)]
@@ -29,12 +34,15 @@ pub struct Judge {
     /// Since the present weight was reached.
     candidate: Side,
     current: Side,
+    /// Of the last looks, at most [`TOGETHER`].
+    lately: (Side, Side),
+    lately_looks: u32,
     /// Some of the candidate's requests since then were dbird's own: they are others than the current release's.
     probed: bool,
     /// Looks in a row whose source could not be read.
     errors: u32,
     restarts: u32,
-    writers_odd_since_ms: Option<u64>,
+    writers_odd: Option<(u64, u32)>,
 }
 
 impl Judge {
@@ -46,10 +54,12 @@ impl Judge {
             looks: 0,
             candidate: Side::default(),
             current: Side::default(),
+            lately: (Side::default(), Side::default()),
+            lately_looks: 0,
             probed: false,
             errors: 0,
             restarts: 0,
-            writers_odd_since_ms: None,
+            writers_odd: None,
         }
     }
 
@@ -57,6 +67,8 @@ impl Judge {
     pub fn at_new_weight(&mut self) {
         self.candidate = Side::default();
         self.current = Side::default();
+        self.lately = (Side::default(), Side::default());
+        self.lately_looks = 0;
         self.probed = false;
     }
 
@@ -75,8 +87,11 @@ impl Judge {
         &self.current
     }
 
-    /// The source could not be read. After [`Analysis::error_limit`] looks in a row there is nothing to wait for.
-    pub fn unreadable(&mut self) -> (Verdict, bool) {
+    /// The source could not be read; how tasks are may be known all the same. After [`Analysis::error_limit`] looks in a row there is nothing to wait for.
+    pub fn unreadable(&mut self, now_ms: u64, health: Option<Health>) -> (Verdict, bool) {
+        if let Some(Ok(fault)) = health.map(|health| self.health(now_ms, health).ok_or(())) {
+            return (Verdict::Bad(fault), false);
+        }
         self.errors = self.errors.saturating_add(1);
         (Verdict::Unclear(Unclear::NoSource { looks: self.errors }), self.errors >= self.rules.error_limit)
     }
@@ -85,9 +100,17 @@ impl Judge {
     pub fn judge(&mut self, now_ms: u64, look: &Look) -> Verdict {
         self.looks = self.looks.saturating_add(1);
         self.errors = 0;
-        self.candidate.add(&look.candidate);
+        if self.lately_looks >= TOGETHER {
+            self.lately = (Side::default(), Side::default());
+            self.lately_looks = 0;
+        }
+        self.lately_looks += 1;
+        for candidate in [&mut self.candidate, &mut self.lately.0] {
+            candidate.add(&look.candidate);
+        }
         if let Some(current) = &look.current {
             self.current.add(current);
+            self.lately.1.add(current);
         }
         if let Some(fault) = look.health.and_then(|health| self.health(now_ms, health)) {
             return Verdict::Bad(fault);
@@ -96,9 +119,11 @@ impl Judge {
         self.probed |= look.probes > 0;
         let beside = look.current.is_some() && !self.probed;
         let mut unclear = None;
-        for (candidate, current) in
-            [(look.candidate, look.current.filter(|_| beside)), (self.candidate, beside.then_some(self.current))]
-        {
+        for (candidate, current) in [
+            (look.candidate, look.current.filter(|_| beside)),
+            (self.lately.0, beside.then_some(self.lately.1)),
+            (self.candidate, beside.then_some(self.current)),
+        ] {
             if candidate.requests < self.rules.min_samples.max(1) {
                 continue;
             }
@@ -118,6 +143,9 @@ impl Judge {
         }
         let (requests, min) = (self.candidate.requests, self.rules.min_samples.max(1));
         match unclear {
+            _ if self.writers_odd.is_some() => {
+                Verdict::Unclear(Unclear::Writers { writers: look.health.and_then(|h| h.writers).unwrap_or(0) })
+            }
             _ if requests < min => Verdict::Unclear(Unclear::TooFew { requests, min }),
             Some(why) if self.still_over() => Verdict::Unclear(why),
             _ => Verdict::Good,
@@ -126,7 +154,10 @@ impl Judge {
 
     /// What is over a limit in one window only, by too little to be sure, is forgiven once the whole is within.
     fn still_over(&self) -> bool {
-        self.candidate.error_rate() > self.rules.error_rate_max || over_p99(&self.rules, &self.candidate.latency)
+        [&self.candidate, &self.lately.0].into_iter().any(|side| {
+            side.requests >= self.rules.min_samples.max(1)
+                && (side.error_rate() > self.rules.error_rate_max || over_p99(&self.rules, &side.latency))
+        })
     }
 
     fn health(&mut self, now_ms: u64, health: Health) -> Option<Fault> {
@@ -147,12 +178,13 @@ impl Judge {
         }
         match health.writers {
             Some(writers) if self.one_writer && writers != 1 => {
-                let since_ms = *self.writers_odd_since_ms.get_or_insert(now_ms);
-                let odd = now_ms.saturating_sub(since_ms) >= WRITER_GAP_MS;
+                let (since_ms, looks) = self.writers_odd.map_or((now_ms, 1), |(since, looks)| (since, looks + 1));
+                self.writers_odd = Some((since_ms, looks));
+                let odd = now_ms.saturating_sub(since_ms) >= WRITER_GAP_MS && looks >= WRITER_LOOKS_MIN;
                 odd.then(|| fault(Check::WriterRole, writers, 1))
             }
             _ => {
-                self.writers_odd_since_ms = None;
+                self.writers_odd = None;
                 None
             }
         }
@@ -214,7 +246,7 @@ fn latency_over(rules: &Analysis, side: &Side, current: Option<&Side>, chance: f
         requests: side.latency.total(),
     };
     let surely = |latency: &Latency| {
-        over_p99(rules, latency) && more_than(latency.slower_than(max_ms), latency.total(), TAIL) < chance
+        over_p99(rules, latency) && more_than(latency.surely_slower_than(max_ms), latency.total(), TAIL) < chance
     };
     if !over_p99(rules, &side.latency) {
         return Verdict::Good;

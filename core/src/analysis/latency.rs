@@ -88,6 +88,19 @@ impl Latency {
         if self.len > 0 && limit_ms > below { 0 } else { slower }
     }
 
+    /// How many were slower than this for certain: only buckets that begin there or later are counted.
+    pub fn surely_slower_than(&self, limit_ms: u64) -> u64 {
+        let mut below = 0;
+        let mut slower = 0u64;
+        for at in 0..self.len {
+            if below >= limit_ms {
+                slower = slower.saturating_add(self.counts[at]);
+            }
+            below = self.bounds_ms[at];
+        }
+        if below >= limit_ms { slower.saturating_add(self.counts[BOUNDS_MAX]) } else { slower }
+    }
+
     /// The time that this share of the requests took at most, in milliseconds; none without requests. Those above the last
     /// bound took at least that long, which is what is said.
     pub fn quantile_ms(&self, share: f64) -> Option<f64> {
@@ -138,6 +151,9 @@ mod tests {
         assert_eq!(some.total(), 1000);
         for (limit_ms, slower) in [(0, 1000), (25, 550), (50, 100), (75, 55), (100, 10), (150, 6), (200, 2), (300, 0)] {
             assert_eq!(some.slower_than(limit_ms), slower, "slower than {limit_ms} ms");
+        }
+        for (limit_ms, slower) in [(0, 1000), (25, 100), (50, 100), (75, 10), (200, 2), (300, 0)] {
+            assert_eq!(some.surely_slower_than(limit_ms), slower, "surely slower than {limit_ms} ms");
         }
         for (share, ms) in [(0.45, 25.0), (0.9, 50.0), (0.99, 100.0), (0.994, 150.0), (0.9999, 200.0)] {
             assert!(

@@ -76,6 +76,11 @@ pub enum Unclear {
         /// Looks in a row without an answer.
         looks: u32,
     },
+    /// Not exactly one process says that it writes to the store, which may be a hand-over.
+    Writers {
+        /// They are.
+        writers: u32,
+    },
     /// No look has come to an end yet.
     NotYet,
     /// Not as many good looks in a row as are wanted.
@@ -147,6 +152,8 @@ impl fmt::Display for Unclear {
             Unclear::NoSource { looks } => {
                 write!(f, "the source of its numbers can't be read ({looks} looks in a row)")
             }
+            Unclear::Writers { writers: 0 } => write!(f, "no process says that it writes to the store"),
+            Unclear::Writers { writers } => write!(f, "{writers} processes say that they write to the store"),
             Unclear::NotYet => write!(f, "no look has ended yet"),
             Unclear::TooFewGood { looks, wanted } => write!(f, "{looks} good looks in a row, and {wanted} are wanted"),
         }

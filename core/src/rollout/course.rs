@@ -212,15 +212,27 @@ impl Course {
     /// How long traffic stays at a weight, by its place in [`Course::weights`]; at a gate a person decides how long.
     pub fn hold_ms(&self, step: usize) -> u64 {
         let Some(&WeightStep { weight, pause_ms, gate }) = self.weights.get(step) else { return 0 };
-        if step + 1 == self.weights.len() {
-            return pause_ms.max(self.bake_ms);
+        let last = step + 1 == self.weights.len();
+        let held_ms = if last { pause_ms.max(self.bake_ms) } else { pause_ms };
+        // As many good looks in a row as are wanted must fit.
+        let looks_ms = |a: &Analysis| a.interval_ms.saturating_mul(u64::from(a.success_limit));
+        let held_ms = match &self.analysis {
+            Some(analysis) if held_ms > 0 && analysis.success_limit > 1 => held_ms.max(looks_ms(analysis)),
+            _ => held_ms,
+        };
+        if last {
+            return held_ms;
         }
         match &self.analysis {
             Some(analysis) if pause_ms == 0 && !gate && weight < 100 && self.batches.is_empty() => {
                 analysis.interval_ms.saturating_mul(u64::from(analysis.count))
             }
-            _ => pause_ms,
+            _ => held_ms,
         }
+    }
+
+    fn gated(&self, step: usize) -> bool {
+        self.weights.get(step).is_some_and(|w| w.gate)
     }
 
     /// The hooks that run at this point, by their place in [`Course::hooks`].
@@ -256,7 +268,10 @@ impl Course {
                 &format!("; {parent} is kept for {bake} after that", parent = self.kept(), bake = span(self.bake_ms));
         }
         if let (Some(analysis), Some(_)) = (&self.analysis, parent) {
-            text += &format!("; {}", judged(analysis, self.weights.len() > 1 || self.bake_ms > 0));
+            text += &format!(
+                "; {}",
+                judged(analysis, (0..self.weights.len()).any(|step| self.hold_ms(step) > 0 || self.gated(step)))
+            );
         }
         if let (Some(copy), Some(_)) = (&self.copy, parent) {
             text += &format!("; the data is copied first (the last {} copies are kept)", copy.kept);

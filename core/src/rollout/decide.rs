@@ -19,6 +19,9 @@ pub trait Decide: Send {
     /// True once it was decided to undo, or undone.
     fn is_undoing(&self) -> bool;
 
+    /// True once nobody can ask for anything any more: it is being finished or undone.
+    fn is_ending(&self) -> bool;
+
     /// Why it is being undone; empty otherwise.
     fn why(&self) -> &str;
 
@@ -47,6 +50,10 @@ impl Decide for Engine {
 
     fn is_undoing(&self) -> bool {
         Engine::is_undoing(self)
+    }
+
+    fn is_ending(&self) -> bool {
+        Engine::is_ending(self)
     }
 
     fn why(&self) -> &str {

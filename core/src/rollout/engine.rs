@@ -65,6 +65,8 @@ pub struct Engine {
     /// When the provider last said something new, and what: its phase, traffic, and number of events.
     pub(super) moved_ms: u64,
     pub(super) last_seen: Option<(Phase, Weights, usize)>,
+    /// The step that traffic was last asked to move to.
+    shifted: Option<usize>,
     pub(super) judge: Option<Judge>,
     pub(super) verdict: Verdict,
     pub(super) bad_looks: u32,
@@ -94,6 +96,7 @@ impl Engine {
             last_wait: String::new(),
             moved_ms: now_ms,
             last_seen: None,
+            shifted: None,
             judge,
             verdict: Verdict::Unclear(Unclear::NotYet),
             bad_looks: 0,
@@ -101,7 +104,7 @@ impl Engine {
     }
 
     /// An engine for a candidate that was found at a weight, where it stays until somebody says how it goes on.
-    pub fn at_gate(course: Course, candidate: ReleaseId, parent: Option<ReleaseId>, step: usize, now_ms: u64) -> Self {
+    pub fn holding(course: Course, candidate: ReleaseId, parent: Option<ReleaseId>, step: usize, now_ms: u64) -> Self {
         let engine = Engine::new(course, candidate, parent, now_ms);
         let step = step.min(engine.course.weights.len().saturating_sub(1));
         Engine { stage: Stage::Holding(Holding::new(step, now_ms)), ..engine }
@@ -205,7 +208,10 @@ impl Engine {
                         continue;
                     }
                     self.stage = Stage::Shifting { step, asked_ms: Some(now_ms) };
-                    self.moved_ms = now_ms;
+                    // A steer that is repeated is no progress.
+                    if self.shifted.replace(step) != Some(step) {
+                        self.moved_ms = now_ms;
+                    }
                     return Decision::Steer(self.shift(step));
                 }
                 &mut Stage::Holding(holding) => {

@@ -3,7 +3,10 @@
 use serde::{Deserialize, Serialize};
 
 use super::Waiting;
-use crate::{Outcome, Progress, Steer, analysis::Look};
+use crate::{
+    Outcome, Progress, Steer,
+    analysis::{Health, Look},
+};
 
 /// What happened.
 #[derive(Debug, Clone, PartialEq)]
@@ -30,8 +33,8 @@ pub enum Looked<'a> {
     Opened,
     /// What the window was like.
     At(&'a Look),
-    /// Nobody could say.
-    Unreadable,
+    /// Nobody could say what requests were like; how tasks are may be known all the same.
+    Unreadable(Option<Health>),
 }
 
 /// What people ask of a rollout that is under way.

@@ -19,6 +19,8 @@ pub(super) struct Holding {
     looking: Looking,
     /// Looks in a row that were good.
     good: u32,
+    /// The last look was not answered.
+    blind: bool,
     /// Since when it could go on but for something to judge by.
     pub(super) unclear_since_ms: Option<u64>,
 }
@@ -38,7 +40,7 @@ enum Looking {
 
 impl Holding {
     pub(super) fn new(step: usize, now_ms: u64) -> Self {
-        Holding { step, since_ms: now_ms, looking: Looking::Closed, good: 0, unclear_since_ms: None }
+        Holding { step, since_ms: now_ms, looking: Looking::Closed, good: 0, blind: false, unclear_since_ms: None }
     }
 }
 
@@ -56,21 +58,27 @@ impl Engine {
                 }
                 (Looking::Asked { .. }, Looked::At(look)) => {
                     self.verdict = judge.judge(now_ms, look);
+                    holding.blind = false;
                     holding.looking = Looking::Open { since_ms: now_ms };
                     holding.good = if self.verdict == Verdict::Good { holding.good.saturating_add(1) } else { 0 };
                     self.stage = Stage::Holding(holding);
                     self.judged(now_ms, holding.step);
                 }
-                (Looking::Asked { .. }, _) => {
-                    let (verdict, hopeless) = judge.unreadable();
+                (Looking::Asked { .. }, looked) => {
+                    let health = if let Looked::Unreadable(health) = looked { health } else { None };
+                    let (verdict, hopeless) = judge.unreadable(now_ms, health);
+                    let bad = matches!(verdict, Verdict::Bad(_));
                     // What was good may be called so until there is really nothing to go by.
-                    if hopeless || self.verdict == Verdict::Unclear(Unclear::NotYet) {
+                    if bad || hopeless || self.verdict == Verdict::Unclear(Unclear::NotYet) {
                         self.verdict = verdict;
                         holding.good = 0;
                     }
+                    holding.blind = true;
                     holding.looking = Looking::Open { since_ms: now_ms };
                     self.stage = Stage::Holding(holding);
-                    if let (true, NoData::Fail, Verdict::Unclear(why)) = (hopeless, self.no_data(), verdict) {
+                    if bad {
+                        self.judged(now_ms, holding.step);
+                    } else if let (true, NoData::Fail, Verdict::Unclear(why)) = (hopeless, self.no_data(), verdict) {
                         self.undo(now_ms, why.to_string());
                     }
                 }
@@ -168,6 +176,8 @@ impl Engine {
     fn missing(&self, holding: &Holding) -> Option<Unclear> {
         let wanted = self.course.analysis.as_ref().map_or(0, |a| a.success_limit);
         match self.verdict {
+            // Nobody leaves on what was good before the last look failed.
+            Verdict::Good if holding.blind && self.no_data() != NoData::Pass => Some(Unclear::NoSource { looks: 1 }),
             Verdict::Good if holding.good >= wanted => None,
             Verdict::Good => Some(Unclear::TooFewGood { looks: holding.good, wanted }),
             Verdict::Unclear(Unclear::TooFew { .. } | Unclear::NoSource { .. } | Unclear::NotYet)
@@ -207,7 +217,12 @@ impl Engine {
     /// The gate at which a person is waited for.
     pub fn gate(&self) -> Option<usize> {
         match self.stage {
-            Stage::Holding(holding) if self.weight(holding.step).gate => Some(holding.step),
+            // Not before somebody has looked once, where there is anything to see.
+            Stage::Holding(holding) if self.weight(holding.step).gate => {
+                let seen = matches!(holding.looking, Looking::Open { .. } | Looking::Asked { .. })
+                    && self.verdict != Verdict::Unclear(Unclear::NotYet);
+                (self.judge.is_none() || seen).then_some(holding.step)
+            }
             _ => None,
         }
     }

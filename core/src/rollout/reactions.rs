@@ -130,11 +130,15 @@ impl Engine {
         }
     }
 
-    pub(super) fn obey(&mut self, now_ms: u64, request: Request) {
-        let ending = self.is_undoing()
+    /// True once nobody can ask for anything any more: it is being finished or undone.
+    pub fn is_ending(&self) -> bool {
+        self.is_undoing()
             || matches!(self.stage, Stage::Finishing { .. } | Stage::Ended(_))
-            || matches!(self.stage, Stage::Hooks { then: After::End(_), .. });
-        if ending {
+            || matches!(self.stage, Stage::Hooks { then: After::End(_), .. })
+    }
+
+    pub(super) fn obey(&mut self, now_ms: u64, request: Request) {
+        if self.is_ending() {
             return;
         }
         match request {

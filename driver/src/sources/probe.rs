@@ -17,7 +17,9 @@ use super::web::{Question, Web};
 /// Requests at the same time.
 const AT_ONCE: usize = 4;
 /// No answer within this is an error.
-const TIMEOUT: Duration = Duration::from_secs(5);
+const TIMEOUT: Duration = Duration::from_millis(1_900);
+/// However little time they are spread over, so long is for sending them.
+const SENT_WITHIN: Duration = Duration::from_secs(1);
 /// An answer that is longer is as good as none.
 const ANSWER_BYTES_MAX: usize = 4 << 20;
 /// Requests of one probe.
@@ -56,7 +58,7 @@ impl Plan {
         let mut answers = Vec::new();
         loop {
             let at = self.next.fetch_add(1, Ordering::Relaxed);
-            let late = Instant::now() > self.began + self.spread + TIMEOUT;
+            let late = Instant::now() > self.began + self.spread.max(SENT_WITHIN);
             let Some(url) = self.urls.get(at as usize % self.urls.len()).filter(|_| at < self.count && !late) else {
                 return answers;
             };

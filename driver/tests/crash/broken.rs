@@ -81,7 +81,7 @@ impl Decide for Broken {
         let fine = Side { requests: 1_000, ..Side::default() };
         let fine = Look { candidate: fine, current: None, health: None, probes: 0 };
         let looked = match looked {
-            Looked::At(_) | Looked::Unreadable if self.breaks == Breaks::SeesNothing => Looked::At(&fine),
+            Looked::At(_) | Looked::Unreadable(_) if self.breaks == Breaks::SeesNothing => Looked::At(&fine),
             looked => looked,
         };
         let decision = self.engine.looked(now_ms, looked);
@@ -94,6 +94,10 @@ impl Decide for Broken {
 
     fn is_undoing(&self) -> bool {
         self.engine.is_undoing()
+    }
+
+    fn is_ending(&self) -> bool {
+        self.engine.is_ending()
     }
 
     fn why(&self) -> &str {

@@ -7,11 +7,13 @@ use std::net::TcpListener;
 use dataplane::supervise::{self, Status};
 use dataplane::{files, image, task};
 use dbird_core::{
-    Documents, LiveRelease, Observed, Preview, ProviderError, ReleaseId, StepKind, Target, TaskState, TaskStatus,
+    Documents, Handle, LiveRelease, Observed, Preview, ProviderError, ReleaseId, StepKind, Target, TaskState,
+    TaskStatus,
 };
 
 use crate::agent::doors;
 use crate::agent::state::{self, State};
+use crate::agent::steps::Token;
 use crate::config::Paths;
 use crate::document::{self, ServiceDocument};
 use crate::provider::LocalProvider;
@@ -78,6 +80,10 @@ pub(crate) fn written(state: &State, paths: &Paths) -> Observed {
     {
         observed.documents.insert(record.step.clone(), body);
     }
+    observed.unfinished = state.rollout.as_ref().filter(|rollout| !rollout.stage.is_over()).and_then(|rollout| {
+        let step = state.releases.get(&rollout.release)?.step.clone();
+        Some(Handle { step, release: rollout.release, token: Token::Service.text() })
+    });
     let folders = files::names(&paths.data()).unwrap_or_default().into_iter();
     observed.data = folders.map(|name| (name.clone(), paths.data().join(&name).display().to_string())).collect();
     observed

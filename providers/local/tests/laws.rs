@@ -81,6 +81,10 @@ impl Fixture for Local {
     fn writes_lines(&self, count: u32) -> Vec<String> {
         vec!["service".to_owned(), "lines".to_owned(), count.to_string()]
     }
+
+    fn takes_long(&self) -> Vec<String> {
+        vec!["service".to_owned(), "sleep".to_owned()]
+    }
 }
 
 #[tokio::test]

@@ -27,6 +27,8 @@ pub enum Fault {
     ObeysLateCalls,
     /// Every task ends well.
     AlwaysExitsWell,
+    /// Whoever stops a task ends the rollout of its release.
+    StopsTheRollout,
     /// A repeated task is started again.
     IgnoresKeys,
     /// The last line of a page comes again on the next.
@@ -48,7 +50,7 @@ pub enum Fault {
 }
 
 /// Each law by name, with a fault that it must catch.
-pub const MUST_BE_CAUGHT: [(&str, Fault); 21] = [
+pub const MUST_BE_CAUGHT: [(&str, Fault); 22] = [
     ("looking changes nothing", Fault::LookingWrites),
     ("a candidate gets no traffic", Fault::TrafficAtOnce),
     ("applying twice makes one", Fault::AppliesAgain),
@@ -61,6 +63,7 @@ pub const MUST_BE_CAUGHT: [(&str, Fault); 21] = [
     ("a dead candidate hurts nobody", Fault::LosesLastWords),
     ("a late call changes nothing", Fault::ObeysLateCalls),
     ("a one-off task's exit code is real", Fault::AlwaysExitsWell),
+    ("stopping a one-off task stops it alone", Fault::StopsTheRollout),
     ("a one-off task starts once", Fault::IgnoresKeys),
     ("log pages neither lose nor repeat", Fault::RepeatsLines),
     ("the unknown is not found", Fault::SaysRetry),

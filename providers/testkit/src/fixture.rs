@@ -48,6 +48,9 @@ pub trait Fixture: Send + Sync {
     /// A command that writes the lines `line 1` to `line <count>` and ends well.
     fn writes_lines(&self, count: u32) -> Vec<String>;
 
+    /// A command that does not end for minutes, and that ends when it is asked to stop.
+    fn takes_long(&self) -> Vec<String>;
+
     /// How long a step may take here before a law calls it stuck.
     fn patience_ms(&self) -> u64 {
         20_000

@@ -68,7 +68,7 @@ pub(super) struct Refusal {
 /// Reads an answer.
 pub(super) fn read(status: u16, body: &[u8]) -> Result<Found, Refusal> {
     let hint = match status {
-        401 | 403 => Some("a user and a password go into the address: http://user:password@host:9090"),
+        401 | 403 => Some("dbird gives no password: let this machine in without one, or through a proxy of your own"),
         404 => Some("[analysis] prometheus is the server's address, with its path prefix and without /api"),
         _ => None,
     };

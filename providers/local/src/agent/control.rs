@@ -141,7 +141,7 @@ async fn answer(keeper: &Arc<Keeper>, request: Request, orders: &mpsc::Sender<Or
             Answer::Progress { seen: keeper.version(), progress: Box::new(progress) }
         }
         Call::Steer { handle, steer } => {
-            keeper.steer(&handle, &steer)?;
+            keeper.steer(&handle, &steer).await?;
             Answer::Done
         }
         Call::Sample { releases, length_ms } => {

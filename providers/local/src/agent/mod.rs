@@ -14,7 +14,7 @@ mod sampling;
 mod scale;
 pub(crate) mod state;
 mod steering;
-mod steps;
+pub(crate) mod steps;
 mod swap;
 mod targets;
 pub(crate) mod watchdog;

@@ -82,6 +82,25 @@ impl Keeper {
         self.lock().runs.insert(id, waiting.abort_handle());
     }
 
+    /// Asks a one-off task to stop; it is killed after its grace. One that has ended stays as it is.
+    pub(super) async fn stop_run(&self, handle: &Handle) -> Result<(), ProviderError> {
+        const STOP: &str = "stop a task";
+        let folder = self.paths.tasks().join(&handle.token);
+        let named = !handle.token.contains('/') && handle.token.starts_with("run-");
+        if !named || task::record(&folder).is_none() {
+            return Err(fault(ErrorKind::NotFound, STOP, handle.token.clone(), "there is no such task (any more)"));
+        }
+        match Task::adopt(&folder).await {
+            Ok(Found::Running(task)) => task.stop(),
+            Ok(Found::Ended(..)) => {}
+            Err(error) => {
+                let why = "the task can't be found out about";
+                return Err(fault(ErrorKind::Internal, STOP, handle.token.clone(), why).because(&error));
+            }
+        }
+        Ok(())
+    }
+
     pub(super) async fn poll_run(self: &Arc<Self>, handle: &Handle) -> Result<Progress, ProviderError> {
         let folder = self.paths.tasks().join(&handle.token);
         let named = !handle.token.contains('/') && handle.token.starts_with("run-");

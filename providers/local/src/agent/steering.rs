@@ -106,8 +106,21 @@ impl Keeper {
         Some((progress, if inner.state.releases.contains_key(&release) { release } else { serving }))
     }
 
-    /// Moves a rollout on.
-    pub(super) fn steer(&self, handle: &Handle, steer: &Steer) -> Result<(), ProviderError> {
+    /// Moves a rollout on, or stops a one-off task: the handle says which, since both belong to a release.
+    pub(super) async fn steer(&self, handle: &Handle, steer: &Steer) -> Result<(), ProviderError> {
+        match (serde_json::from_str::<Token>(&handle.token), steer) {
+            (Ok(Token::Service), _) => self.steer_rollout(handle, steer),
+            (Err(_), Steer::Stop { .. }) => self.stop_run(handle).await,
+            _ => Err(fault(
+                ErrorKind::NotFound,
+                "steer",
+                format!("{} of {}", handle.step, handle.release),
+                "only a rollout can be steered, and only a one-off task be stopped besides",
+            )),
+        }
+    }
+
+    fn steer_rollout(&self, handle: &Handle, steer: &Steer) -> Result<(), ProviderError> {
         const OPERATION: &str = "steer";
         let release = handle.release;
         let object = release.to_string();

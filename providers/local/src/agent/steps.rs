@@ -21,7 +21,7 @@ use crate::fault::{self, Adding, fault};
 /// What a step's handle says of it, so that polling it works whatever the agent forgot.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub(super) enum Token {
+pub(crate) enum Token {
     Image { repository: String, digest: dbird_core::Digest },
     Data { name: String },
     Service,
@@ -31,7 +31,7 @@ pub(super) enum Token {
 }
 
 impl Token {
-    pub(super) fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         serde_json::to_string(self).unwrap_or_default()
     }
 }

@@ -55,7 +55,7 @@ impl Law {
 
 /// Every law.
 pub fn all() -> Vec<Law> {
-    let laws: [(&'static str, Check); 21] = [
+    let laws: [(&'static str, Check); 22] = [
         ("looking changes nothing", |f| Box::pin(hold::looking_changes_nothing(f))),
         ("a candidate gets no traffic", |f| Box::pin(rollout::candidate_gets_no_traffic(f))),
         ("applying twice makes one", |f| Box::pin(rollout::applying_twice_makes_one(f))),
@@ -68,6 +68,7 @@ pub fn all() -> Vec<Law> {
         ("a dead candidate hurts nobody", |f| Box::pin(rollout::dead_candidate_hurts_nobody(f))),
         ("a late call changes nothing", |f| Box::pin(rollout::late_call_changes_nothing(f))),
         ("a one-off task's exit code is real", |f| Box::pin(tasks::exit_code_is_real(f))),
+        ("stopping a one-off task stops it alone", |f| Box::pin(tasks::stopping_stops_the_task_alone(f))),
         ("a one-off task starts once", |f| Box::pin(tasks::starts_once(f))),
         ("log pages neither lose nor repeat", |f| Box::pin(tasks::pages_neither_lose_nor_repeat(f))),
         ("the unknown is not found", |f| Box::pin(tasks::unknown_is_not_found(f))),

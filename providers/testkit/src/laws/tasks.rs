@@ -1,9 +1,9 @@
 //! What must hold for one-off tasks and logs.
 
-use dbird_core::{Handle, LogPage, LogQuery, Phase, ReleaseId, Steer, StepId, provider::ErrorKind};
+use dbird_core::{Command, Handle, LogPage, LogQuery, Phase, ReleaseId, Steer, StepId, provider::ErrorKind};
 use tokio::time::Instant;
 
-use super::{ONE, command, expect, refused, said, serve, until};
+use super::{ONE, TWO, candidate, command, expect, observe, refused, roll_back, said, serve, steer, until, weights};
 use crate::{Fixture, Kind};
 
 /// Lines that the chatty task writes.
@@ -23,6 +23,36 @@ pub(super) async fn exit_code_is_real(f: &dyn Fixture) -> Result<(), String> {
         expect("the phase of a task that ended", &ended.phase, &Phase::Finished)?;
     }
     Ok(())
+}
+
+pub(super) async fn stopping_stops_the_task_alone(f: &dyn Fixture) -> Result<(), String> {
+    let target = f.target();
+    if !f.provider().capabilities().one_off_tasks {
+        return Ok(());
+    }
+    serve(f, &target, ONE, Kind::First).await?;
+    let rollout = candidate(f, &target, TWO, Kind::Second).await?;
+    let before = weights(&observe(f, &target).await?);
+    let what = Command { timeout_ms: None, ..command(TWO, f.takes_long(), "long") };
+    let handle = f.provider().run(&target, &what).await.map_err(|e| said("run", &e))?;
+    steer(f, &target, &handle, Steer::Stop { roll_back: false }).await?;
+    let start = Instant::now();
+    loop {
+        let progress = f.provider().poll(&target, &handle).await.map_err(|e| said("poll a stopped task", &e))?;
+        match progress.phase {
+            Phase::Finished | Phase::Failed { .. } => break,
+            _ if start.elapsed().as_millis() > u128::from(f.patience_ms()) => {
+                return Err("a task that was told to stop goes on".to_owned());
+            }
+            _ => tokio::task::yield_now().await,
+        }
+    }
+    // Once more: what has ended stays ended.
+    steer(f, &target, &handle, Steer::Stop { roll_back: false }).await?;
+    let progress = f.provider().poll(&target, &rollout).await.map_err(|e| said("poll the rollout", &e))?;
+    expect("the rollout's phase after its task was stopped", &progress.phase, &Phase::Ready)?;
+    expect("the traffic after a task was stopped", &weights(&observe(f, &target).await?), &before)?;
+    roll_back(f, &target, &rollout).await
 }
 
 pub(super) async fn starts_once(f: &dyn Fixture) -> Result<(), String> {

@@ -233,6 +233,7 @@ impl Cloud {
         let releases: Vec<_> = live.map(|(id, r)| r.live(*id, self.weights.of(*id), now_ms)).collect();
         let mut observed = Observed { documents: self.documents.clone(), releases, ..Observed::default() };
         observed.data.clone_from(&self.data);
+        observed.unfinished = self.rollouts.values().find(|r| !r.ended()).map(|r| r.handle.clone());
         let current = observed.current().and_then(|r| self.running.get(&r.id));
         if let Some(running) = current {
             observed.documents.insert(running.step.clone(), running.body.clone());

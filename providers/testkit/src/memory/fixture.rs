@@ -85,6 +85,10 @@ impl Fixture for MemoryFixture {
         vec!["lines".to_owned(), count.to_string()]
     }
 
+    fn takes_long(&self) -> Vec<String> {
+        vec!["sleep".to_owned(), "600000".to_owned()]
+    }
+
     /// Virtual time costs nothing, so whatever takes this long is stuck.
     fn patience_ms(&self) -> u64 {
         200

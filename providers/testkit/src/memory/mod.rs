@@ -151,6 +151,10 @@ impl Provider for MemoryProvider {
         self.said(self.with(target, |cloud, now_ms| {
             if cloud.tasks.contains_key(&handle.token) {
                 return match steer {
+                    Steer::Stop { .. } if self.fault == Some(Fault::StopsTheRollout) => {
+                        cloud.stop_task(&handle.token);
+                        cloud.steer(handle.release, &Steer::Stop { roll_back: true }, now_ms)
+                    }
                     Steer::Stop { .. } => {
                         cloud.stop_task(&handle.token);
                         Ok(())

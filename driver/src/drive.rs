@@ -3,7 +3,7 @@
 
 use dbird_core::{
     Handle, Phase, Progress, ProviderError, ReleaseId, Steer, Weights,
-    analysis::{Check, Verdict},
+    analysis::{Check, Unclear, Verdict},
     journal::{What, aborted},
     provider::ErrorKind,
     rollout::{Decide, Decision, Event as Happened, Looked, Request, Waiting},
@@ -40,6 +40,9 @@ impl Run<'_> {
                     && matches!(fault.check, Check::ErrorRate | Check::ErrorRateAgainstCurrent)
                 {
                     engine.explain(&eyes.failing(), Vec::new());
+                }
+                if let Verdict::Unclear(Unclear::NoSource { .. }) = engine.verdict() {
+                    engine.explain(eyes.trouble(), Vec::new());
                 }
                 self.operator.report(&Event::RollingBack { why: engine.why().to_owned() });
             }

@@ -47,6 +47,8 @@ pub(crate) struct Eyes {
     candidate: Side,
     current: Option<Side>,
     failing: Vec<Failing>,
+    /// Why the source could not be read, when it last could not.
+    trouble: String,
 }
 
 impl Eyes {
@@ -63,6 +65,7 @@ impl Eyes {
             candidate: Side::default(),
             current: None,
             failing: Vec::new(),
+            trouble: String::new(),
         }
     }
 
@@ -70,6 +73,11 @@ impl Eyes {
     pub(crate) fn failing(&self) -> String {
         let named: Vec<_> = self.failing.iter().take(NAMED_MAX).map(named).collect();
         if named.is_empty() { String::new() } else { format!("mostly {}", named.join(", ")) }
+    }
+
+    /// Why the source could not be read, when it last could not.
+    pub(crate) fn trouble(&self) -> &str {
+        &self.trouble
     }
 
     /// Both sides, as they were at the last weight.
@@ -150,6 +158,7 @@ impl Run<'_> {
             Ok(samples) => samples,
             Err(e) => {
                 self.operator.report(&Event::Warning { text: format!("no look at {candidate}: {e}") });
+                eyes.trouble = e;
                 return Ok(found);
             }
         };

@@ -57,7 +57,13 @@ fn service(
              read it any more after that"
         ));
     }
-    if course.is_some_and(|c| c.swap) {
+    if course.is_some_and(|c| c.cold) {
+        let most_s = SWAP_HOLD_LIMIT_MS as f64 / 1000.0;
+        add(format!(
+            "nothing serves from the end of {parent} until the new release is ready: requests wait for it, at most {most_s} s, and \
+             are then told to come back"
+        ));
+    } else if course.is_some_and(|c| c.swap) {
         let most_s = SWAP_HOLD_LIMIT_MS as f64 / 1000.0;
         add(format!("requests wait while the store passes from {parent} to the new release, at most {most_s} s"));
     }

@@ -14,6 +14,8 @@ pub(super) const COUNT: &str = "http_request_duration_seconds_count";
 /// When a process was started, by its own clock.
 pub(super) const STARTED: &str = "process_start_time_seconds";
 
+/// A request's name in a report is cut there.
+const REQUEST_CHARS: usize = 80;
 /// Requests that no user makes.
 const QUIET: [&str; 4] = ["/healthz", "/readyz", "/livez", "/metrics"];
 /// Series of one process that are read; more are refused.
@@ -201,8 +203,13 @@ fn route(labels: &Labels) -> Option<&str> {
     ["route", "path", "handler"].into_iter().find_map(|name| labels.get(name)).map(String::as_str)
 }
 
-/// What was asked, for people.
+/// What was asked, for people: whatever a service puts into its labels, it is short and plain.
 fn request(labels: &Labels) -> String {
+    let text = named(labels);
+    text.chars().filter(|c| !c.is_control()).take(REQUEST_CHARS).collect()
+}
+
+fn named(labels: &Labels) -> String {
     match (labels.get("method"), route(labels)) {
         (Some(method), Some(route)) => format!("{method} {route}"),
         (Some(one), None) => one.clone(),

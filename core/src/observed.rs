@@ -23,6 +23,9 @@ pub struct Observed {
     /// A rollout that has not ended, where the cloud knows of one; how to ask for it.
     #[serde(default)]
     pub unfinished: Option<Handle>,
+    /// The highest number of a release that the cloud remembers, also of one that is gone: no number is given twice.
+    #[serde(default)]
+    pub last: Option<ReleaseId>,
     /// What somebody should know, each a sentence: adopted after a crash, drifted, half-made.
     pub notes: Vec<String>,
 }

@@ -135,7 +135,7 @@ impl<'a> Run<'a> {
         if operator.interrupt.raised() {
             return Err(Error::Interrupted);
         }
-        let highest = observed.releases.iter().map(|r| r.id.0).max().unwrap_or(0);
+        let highest = observed.releases.iter().map(|r| r.id).chain(observed.last).max().map_or(0, |r| r.0);
         // Read, not only counted: nothing is written after a record that a newer dbird wrote.
         let last = history::last(&*operator.store, 1).await?.pop().map_or(0, |r| r.id.0);
         Ok(ReleaseId(highest.max(last) + 1))

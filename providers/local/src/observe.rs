@@ -84,6 +84,8 @@ pub(crate) fn written(state: &State, paths: &Paths) -> Observed {
         let step = state.releases.get(&rollout.release)?.step.clone();
         Some(Handle { step, release: rollout.release, token: Token::Service.text() })
     });
+    let remembered = state.rollout.iter().chain(&state.ended).map(|rollout| rollout.release);
+    observed.last = remembered.chain(state.releases.keys().copied()).max();
     let folders = files::names(&paths.data()).unwrap_or_default().into_iter();
     observed.data = folders.map(|name| (name.clone(), paths.data().join(&name).display().to_string())).collect();
     observed

@@ -83,11 +83,16 @@ async fn a_service_in_containers_is_swapped_killed_and_taken_away() {
         now.len() == 1 && now != before && project.version().await == "v5"
     })
     .await;
-    for work in project.removal(6) {
+    take_away(&project, 6).await;
+}
+
+/// Takes the service away, and looks that no container is left.
+async fn take_away(project: &Project, release: u64) {
+    for work in project.removal(release) {
         let handle = project.provider.apply(&project.target, &work).await.unwrap();
         project.until(&handle, |progress| progress.phase == Phase::Finished).await;
     }
-    eventually("no container is left", async || containers(&project).is_empty()).await;
+    eventually("no container is left", async || containers(project).is_empty()).await;
 }
 
 #[tokio::test]
@@ -125,4 +130,5 @@ async fn a_service_in_containers_is_recreated_and_rolled() {
     let (done, failed) = load.end().await;
     assert!(failed.is_empty(), "{} of {done}: {:?}", failed.len(), &failed[..failed.len().min(5)]);
     assert_eq!(project.version().await, "v4");
+    take_away(&project, 5).await;
 }

@@ -2,7 +2,7 @@
 //! this command takes the lease and does it itself.
 
 use dbird_core::{
-    Outcome, Reason, ReleaseId,
+    Reason, ReleaseId,
     journal::{Unfinished, What, aborted},
     provider::ErrorKind,
     rollout::{Engine, Request},
@@ -13,7 +13,7 @@ use crate::{
     journal::{self, Journal},
     lease::Lease,
     operator::random,
-    recover::{self, acts, course},
+    recover::{self, course},
     requests::{Inbox, ask},
     run::Run,
 };
@@ -136,12 +136,7 @@ impl Operator {
         request: Request,
         no_wait: bool,
     ) -> (Lease, Result<Ended, Error>) {
-        let mut run = Run { no_wait, ..Run::go_on(self, lease, journal, found.begun.clone()) };
-        run.outputs = found.outputs.clone();
-        run.done = found.done.iter().filter(|(id, _)| acts(&found, id)).cloned().collect();
-        run.requests_taken = found.requests_taken.clone();
-        run.snapshot = found.snapshot.clone();
-        run.copying = found.copying.clone();
+        let mut run = Run { no_wait, ..Run::taking_over(self, lease, journal, &found) };
         let result = from_gate(&mut run, &found, step, request).await;
         (run.lease, result)
     }
@@ -193,12 +188,6 @@ async fn from_gate(run: &mut Run<'_>, found: &Unfinished, step: usize, request: 
     let first = run.take_up(0, operator.who.actor.clone(), request).await?;
     let engine = Engine::holding(course(found)?, release, parent, step, operator.clock.boot_ms());
     let verdict = run.drive(operator.decider(engine), &handle, first).await?;
-    let verdict = if verdict.outcome == Outcome::Succeeded {
-        run.remark = verdict.why;
-        run.step_done(service, Default::default(), 0).await?;
-        run.steps().await?
-    } else {
-        verdict
-    };
+    let verdict = run.after_service(service, verdict).await?;
     run.end(verdict).await
 }

@@ -36,12 +36,7 @@ pub(crate) async fn recover(
     journal: Journal,
     found: Unfinished,
 ) -> (Lease, Result<Recovered, Error>) {
-    let mut run = Run::go_on(operator, lease, journal, found.begun.clone());
-    run.outputs = found.outputs.clone();
-    run.done = found.done.iter().filter(|(id, _)| acts(&found, id)).cloned().collect();
-    run.requests_taken = found.requests_taken.clone();
-    run.snapshot = found.snapshot.clone();
-    run.copying = found.copying.clone();
+    let mut run = Run::taking_over(operator, lease, journal, &found);
     let result = go_on(&mut run, &found).await;
     (run.lease, result)
 }
@@ -100,13 +95,9 @@ async fn go_on(run: &mut Run<'_>, found: &Unfinished) -> Result<Recovered, Error
                 (text, Engine::finishing(course, begun.release, begun.plan.parent, now_ms))
             };
             let verdict = run.drive(operator.decider(engine), &handle, Happened::Tick).await?;
-            match (verdict.outcome, begun.service_step()) {
-                (Outcome::Succeeded, Some(step)) => {
-                    run.remark = verdict.why;
-                    run.step_done(step, Default::default(), 0).await?;
-                    (text, run.steps().await?)
-                }
-                _ => (text, verdict),
+            match begun.service_step() {
+                Some(step) => (text, run.after_service(step, verdict).await?),
+                None => (text, verdict),
             }
         }
         (Recovery::Undo { why }, Standing::Progress(handle, _)) => {
@@ -209,8 +200,4 @@ async fn unknown_or_nothing(run: &mut Run<'_>) -> Result<Standing, Error> {
 
 pub(crate) fn course(found: &Unfinished) -> Result<Course, Error> {
     found.begun.plan.course.clone().ok_or(Error::Order("it makes a release without a course"))
-}
-
-pub(crate) fn acts(found: &Unfinished, id: &dbird_core::StepId) -> bool {
-    found.begun.plan.steps.iter().any(|s| s.id == *id && s.action.acts())
 }

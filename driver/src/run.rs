@@ -6,7 +6,7 @@ use dbird_core::{
     Action, Digest, Document, Handle, Outcome, Outputs, ProviderError, Reason, Release, ReleaseId, Start, Step, StepId,
     StepKind, Work,
     document::{REFERENCE_KEY, fill},
-    journal::{Begun, What},
+    journal::{Begun, Unfinished, What},
     release::RELEASE_FORMAT,
     release::{CHANGES_MAX, LastLook},
     rollout::{Engine, Event as Happened},
@@ -101,6 +101,29 @@ impl<'a> Run<'a> {
             snapshot: None,
             copying: None,
         }
+    }
+
+    /// A plan that somebody else began, as far as the journal says that it came.
+    pub(crate) fn taking_over(operator: &'a Operator, lease: Lease, journal: Journal, found: &Unfinished) -> Run<'a> {
+        let acts = |id: &StepId| found.begun.plan.steps.iter().any(|s| s.id == *id && s.action.acts());
+        Run {
+            outputs: found.outputs.clone(),
+            done: found.done.iter().filter(|(id, _)| acts(id)).cloned().collect(),
+            requests_taken: found.requests_taken.clone(),
+            snapshot: found.snapshot.clone(),
+            copying: found.copying.clone(),
+            ..Run::go_on(operator, lease, journal, found.begun.clone())
+        }
+    }
+
+    /// Goes on after a service step that somebody else began has ended: with the steps that are left, if it ended well.
+    pub(crate) async fn after_service(&mut self, step: &Step, verdict: Verdict) -> Result<Verdict, Error> {
+        if verdict.outcome != Outcome::Succeeded {
+            return Ok(verdict);
+        }
+        self.remark = verdict.why;
+        self.step_done(step, BTreeMap::new(), 0).await?;
+        self.steps().await
     }
 
     async fn check(

@@ -4,10 +4,10 @@
 use std::time::Duration;
 
 use dbird_core::spec::HookWhen;
-use reqwest::{Certificate, Client, Url, redirect::Policy};
+use reqwest::{Client, Url, redirect::Policy};
 use serde::Serialize;
 
-use crate::tls;
+use crate::tls::{self, innermost};
 
 /// An address that can't be reached is tried again so often, within its time.
 const TRIES_MAX: u32 = 3;
@@ -47,10 +47,7 @@ pub(crate) fn shown(url: &str) -> String {
 pub(crate) async fn tell(url: &str, told: &Told, timeout_ms: u64) -> Result<(), String> {
     let body = serde_json::to_vec(told).map_err(|e| e.to_string())?;
     let limit = Duration::from_millis(timeout_ms);
-    tls::prepare();
-    let authorities = tls::authorities().filter_map(|bytes| Certificate::from_der(bytes).ok());
-    let builder = Client::builder().redirect(Policy::none()).tls_certs_merge(authorities);
-    let client = builder.build().map_err(|e| why(&e))?;
+    let client = tls::client().redirect(Policy::none()).build().map_err(|e| innermost(&e))?;
     match tokio::time::timeout(limit, tries(&client, url, &body)).await {
         Ok(answer) => answer,
         Err(_) => Err(format!("no answer within {}", humantime::format_duration(limit))),
@@ -73,16 +70,7 @@ async fn tries(client: &Client, url: &str, body: &[u8]) -> Result<(), String> {
                 return Err(format!("{status}{}{text}", if text.is_empty() { "" } else { ": " }));
             }
             Err(e) if e.is_connect() && tried < TRIES_MAX => tokio::time::sleep(AGAIN_AFTER).await,
-            Err(e) => return Err(why(&e)),
+            Err(e) => return Err(innermost(&e)),
         }
     }
-}
-
-/// The innermost cause says what happened; those around it repeat it, with the address.
-fn why(e: &reqwest::Error) -> String {
-    let mut cause: &dyn std::error::Error = e;
-    while let Some(inner) = cause.source() {
-        cause = inner;
-    }
-    cause.to_string()
 }

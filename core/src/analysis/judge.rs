@@ -17,7 +17,7 @@ const SLOWER_MIN: f64 = 1.5;
 const SLOWER_MIN_MS: f64 = 10.0;
 /// The store may be without a writer, or seem to have two, for so long while it changes hands. What tasks say of themselves is
 /// as old as their last probe.
-pub const WRITER_GAP_MS: u64 = 30_000;
+const WRITER_GAP_MS: u64 = 30_000;
 /// And in fewer looks in a row than this.
 const WRITER_LOOKS_MIN: u32 = 3;
 /// Looks that are taken together, so that what begins to fail after a long time does not drown in what was good before.
@@ -70,21 +70,6 @@ impl Judge {
         self.lately = (Side::default(), Side::default());
         self.lately_looks = 0;
         self.probed = false;
-    }
-
-    /// The looks so far, of the whole rollout.
-    pub fn looks(&self) -> u32 {
-        self.looks
-    }
-
-    /// The candidate's requests since the present weight was reached.
-    pub fn candidate(&self) -> &Side {
-        &self.candidate
-    }
-
-    /// The current release's requests in the same time.
-    pub fn current(&self) -> &Side {
-        &self.current
     }
 
     /// The source could not be read; how tasks are may be known all the same. After [`Analysis::error_limit`] looks in a row there is nothing to wait for.

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 /// More bounds than this are merged into their neighbours.
-pub const BOUNDS_MAX: usize = 24;
+const BOUNDS_MAX: usize = 24;
 
 /// Requests by how long they took.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

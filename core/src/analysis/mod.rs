@@ -11,7 +11,7 @@ mod latency;
 mod look;
 mod verdict;
 
-pub use judge::{Judge, WRITER_GAP_MS};
-pub use latency::{BOUNDS_MAX, Latency};
+pub use judge::Judge;
+pub use latency::Latency;
 pub use look::{Health, Look, Side};
 pub use verdict::{Check, Fault, Unclear, Verdict, percent};

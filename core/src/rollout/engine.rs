@@ -151,11 +151,6 @@ impl Engine {
         self.verdict
     }
 
-    /// Its judge, where it has one.
-    pub fn judge(&self) -> Option<&Judge> {
-        self.judge.as_ref()
-    }
-
     /// Adds to the reason what was found out after the decision.
     pub fn explain(&mut self, more: &str, logs: Vec<String>) {
         if !more.is_empty() {

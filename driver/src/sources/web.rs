@@ -1,12 +1,12 @@
 //! The HTTP client of all sources: bounded in time and size, plain in its errors. It follows a redirect only to the host that
 //! sent it, and never puts an address into a message: addresses can carry passwords.
 
-use std::{error::Error as _, time::Duration};
+use std::time::Duration;
 
-use reqwest::{Certificate, Client, header, redirect::Policy};
+use reqwest::{Client, header, redirect::Policy};
 use url::{Host, Url};
 
-use crate::tls;
+use crate::tls::{self, innermost};
 
 /// Redirects that are followed.
 const REDIRECTS_MAX: usize = 3;
@@ -48,16 +48,13 @@ impl Web {
     }
 
     fn build(direct: bool) -> Result<Self, String> {
-        tls::prepare();
-        let authorities = tls::authorities().filter_map(|bytes| Certificate::from_der(bytes).ok());
-        let builder = Client::builder()
+        let builder = tls::client()
             .redirect(Policy::custom(|attempt| {
                 let same = attempt.previous().last().is_some_and(|from| from.origin() == attempt.url().origin());
                 if same && attempt.previous().len() <= REDIRECTS_MAX { attempt.follow() } else { attempt.stop() }
             }))
             // A kept connection leads to the same one of several processes again and again.
-            .pool_max_idle_per_host(0)
-            .tls_certs_merge(authorities);
+            .pool_max_idle_per_host(0);
         let builder = if direct { builder.no_proxy() } else { builder };
         builder.build().map(Web).map_err(|e| innermost(&e))
     }
@@ -101,15 +98,6 @@ pub(super) fn shown(url: &Url) -> String {
     let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
     let path = if url.path() == "/" { "" } else { url.path() };
     format!("{}://{}{port}{path}", url.scheme(), url.host_str().unwrap_or_default())
-}
-
-/// The innermost cause says what happened; those around it repeat it, with the address.
-fn innermost(e: &reqwest::Error) -> String {
-    let mut cause = e.source();
-    while let Some(inner) = cause.and_then(|c| c.source()) {
-        cause = Some(inner);
-    }
-    cause.map_or_else(|| "no valid answer".to_owned(), ToString::to_string)
 }
 
 #[cfg(test)]

@@ -1,0 +1,5 @@
+//! Under construction.
+
+/// Under construction.
+#[derive(Debug, Default)]
+pub(crate) struct Ecs {}

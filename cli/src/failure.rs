@@ -169,6 +169,7 @@ impl From<dbird_templates::TemplateError> for Failure {
                 failure.causes = vec![format!("that line of the output is: {source_line}")];
                 failure.hint("write every value as {{ value | json }}, without quotes of your own")
             }
+            E::Twice { .. } => Failure::usage(message),
             E::Values { .. } => Failure::failed(message),
         }
     }
@@ -186,6 +187,7 @@ impl From<ImageError> for Failure {
             failure = failure.because(source);
         }
         failure.hint = error.hint();
+        failure.retry = error.retry();
         failure.logs = error.into_lines();
         failure
     }
@@ -198,7 +200,7 @@ impl From<dbird_driver::Error> for Failure {
         let mut failure = match error {
             E::Provider(error) => Failure::from(*error),
             E::Held(_) => Failure::new(FailureKind::Busy, message),
-            E::Parked { .. } => Failure::new(FailureKind::Parked, message),
+            E::Parked { .. } | E::Left { .. } => Failure::new(FailureKind::Parked, message),
             E::Interrupted => Failure::new(FailureKind::Interrupted, message),
             other => match other.source() {
                 Some(source) => Failure::failed(message).because(source),

@@ -4,6 +4,7 @@
 #![cfg_attr(test, expect(clippy::unwrap_used, reason = "a test that can't set up has failed"))]
 
 mod args;
+mod clouds;
 mod commands;
 mod drill;
 mod failure;

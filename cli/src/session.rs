@@ -9,9 +9,9 @@ use dbird_core::{
     rollout::{Course, Request},
 };
 use dbird_driver::{Asked, Ended, Error, Interrupt, Operator, Order, Who};
-use dbird_local::LocalProvider;
 
 use crate::{
+    clouds::Reached,
     commands::{Context, Done},
     failure::{Failure, FailureKind, Result},
     git,
@@ -32,7 +32,9 @@ const LIVE_WAIT: Duration = Duration::from_secs(3);
 pub(crate) struct Session {
     pub(crate) spec: Spec,
     pub(crate) target: Target,
-    pub(crate) provider: Arc<LocalProvider>,
+    pub(crate) provider: Arc<dyn Provider>,
+    /// What only this cloud has.
+    pub(crate) cloud: Reached,
     pub(crate) operator: Operator,
     pub(crate) typing: Typing,
     out: Output,
@@ -55,9 +57,9 @@ impl Session {
     pub(crate) fn open(cx: &Context, spec: &Spec, command: &str, interrupts: Option<&Interrupts>) -> Result<Self> {
         let project = cx.project()?.clone();
         let target = Target { service: spec.service.name.clone(), environment: spec.environment.clone() };
-        let provider = Arc::new(LocalProvider::new(dbird_local::Config::new(project.folder.clone())));
-        let store = dbird_driver::open_store(&spec.state_url, &project.folder, spec.cloud, &target)
-            .map_err(|e| Failure { kind: FailureKind::Usage, ..Failure::from(Error::Store(e)) })?;
+        let cloud = Reached::open(&project, spec)?;
+        let provider = cloud.provider();
+        let store = cloud.store(&project, spec, &target)?;
         let who = Who {
             actor: git::actor(),
             host: git::host(),
@@ -77,7 +79,7 @@ impl Session {
                 interrupt.raise();
             });
         }
-        Ok(Session { spec: spec.clone(), target, provider, operator, typing, out, project })
+        Ok(Session { spec: spec.clone(), target, provider, cloud, operator, typing, out, project })
     }
 
     /// Has somebody else listen, instead of the one who tells the terminal.
@@ -102,7 +104,9 @@ impl Session {
 
     /// How a release takes over here.
     pub(crate) fn course(&self) -> Result<Course> {
-        Course::of(&self.spec, &self.provider.capabilities()).map_err(|e| Failure::usage(e.to_string()))
+        let course =
+            Course::of(&self.spec, &self.provider.capabilities()).map_err(|e| Failure::usage(e.to_string()))?;
+        Ok(course.at_speed(self.cloud.speed()))
     }
 
     /// A plan for these documents.
@@ -145,6 +149,7 @@ impl Session {
         let order = Order { plan: planned.plan, documents: planned.documents, git_revision, no_wait: planned.no_wait };
         let mut ended = match self.operator.carry_out(order).await {
             Err(Error::Parked { release, weight }) => return self.parked(release, weight).await,
+            Err(Error::Left { release }) => return Ok(self.left(release).await),
             other => other?,
         };
         // A release that never came to traffic has no endpoints; what serves still has those that it had.
@@ -175,6 +180,7 @@ impl Session {
                 self.ended(ended).await
             }
             Err(Error::Parked { release, weight }) => self.parked(release, weight).await,
+            Err(Error::Left { release }) => Ok(self.left(release).await),
             Err(e) => Err(e.into()),
         }
     }
@@ -182,9 +188,21 @@ impl Session {
     /// Says that a release is left at a gate.
     pub(crate) async fn parked(&self, release: ReleaseId, weight: u8) -> Result<Done> {
         self.out.event(Event::Parked { release: release.to_string(), weight, choices: self.typing.choices(false) });
+        Ok(Done { exit_code: 6, outcome: "parked", live: self.live_quickly().await })
+    }
+
+    /// Says that a release is left to its cloud.
+    pub(crate) async fn left(&self, release: ReleaseId) -> Done {
+        let (wait, abort) = (self.typing.command("wait"), self.typing.command("abort"));
+        self.out.note(format!(
+            "{release} is left to the cloud, which goes on with it. `{wait}` follows it to its end, `{abort}` undoes it."
+        ));
+        Done { exit_code: 6, outcome: "left", live: self.live_quickly().await }
+    }
+
+    async fn live_quickly(&self) -> Option<Live> {
         let observed = tokio::time::timeout(LIVE_WAIT, self.provider.observe(&self.target)).await;
-        let live = observed.ok().and_then(std::result::Result::ok).map(|o| live(&o));
-        Ok(Done { exit_code: 6, outcome: "parked", live })
+        observed.ok().and_then(std::result::Result::ok).map(|o| live(&o))
     }
 
     /// Adds to a failure what is live all the same, if that can be found out quickly.

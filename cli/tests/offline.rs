@@ -69,8 +69,8 @@ fn mistakes_have_exit_codes_and_say_what_to_do() {
         (&project, &["deploy", "-e", "../dev"], 2, "there is no environment"),
         (&project, &["deploy", "-e", "staging"], 2, "environments/staging.toml:2:7"),
         (&project, &["deploy", "-c", "mars"], 2, "local"),
-        (&project, &["deploy", "-c", "aws"], 2, "local cloud only"),
-        (&project, &["render", "-c", "azure"], 2, "local cloud only"),
+        (&project, &["deploy", "-c", "azure"], 2, "to this machine and to AWS"),
+        (&project, &["render", "-c", "azure"], 2, "local and aws only"),
         (&project, &["deploy", "--set", "novalue"], 2, "KEY=VALUE"),
         (&project, &["deploy", "--set", "env=1"], 2, "--set #1"),
         (&project, &["deploy", "--set", "nope.key=1"], 2, "--set #1"),
@@ -198,6 +198,10 @@ fn documents_are_rendered_offline_and_can_be_overridden() {
     let body: Value =
         serde_json::from_slice(&fs::read(project.path().join("out/local/dev/service.json")).unwrap()).unwrap();
     assert_eq!(body["env"]["GREETING"], "hi");
+    project.ok(&["render", "-c", "aws", "--out", "out"]);
+    let template = fs::read(project.path().join("out/aws/dev/infrastructure.template.json")).unwrap();
+    let template: Value = serde_json::from_slice(&template).unwrap();
+    assert_eq!(template["Resources"]["Cluster"]["Type"], "AWS::ECS::Cluster");
 
     project.write("templates/local/service.json.tera", "{\n  \"name\": {{ spec.nothing | json }}\n}\n");
     let ended = project.run(&["render"]);

@@ -46,9 +46,26 @@ fn dependencies_point_one_way() {
         ("dbird-driver", (&["dbird-core"], &["dbird-testkit"])),
         ("dataplane", (&[], &[])),
         ("dbird-local", (&["dbird-core", "dataplane"], &["dbird-testkit", "dbird-driver"])),
+        ("dbird-registry", (&[], &[])),
+        ("dbird-aws", (&["dbird-core", "dbird-registry"], &["dbird-testkit", "dbird-driver", "dbird-templates"])),
+        ("dbird-simulator", (&["dataplane"], &[])),
         ("drafty-bird", (&["spool"], &[])),
         ("spool", (&[], &[])),
-        ("dbird", (&["dbird-core", "dbird-templates", "dbird-driver", "dbird-local"], &["dbird-testkit"])),
+        (
+            "dbird",
+            (
+                &[
+                    "dbird-core",
+                    "dbird-templates",
+                    "dbird-driver",
+                    "dbird-local",
+                    "dbird-aws",
+                    "dbird-registry",
+                    "dbird-simulator",
+                ],
+                &["dbird-testkit"],
+            ),
+        ),
         ("xtask", (&[], &[])),
     ]);
     let packages = packages();

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::rollout::Request;
+use crate::rollout::{Course, Request};
 use crate::snapshot::Snapshot;
 use crate::{Digest, Documents, Handle, Outcome, Outputs, Plan, ReleaseId, Steer, Step, StepId, StepKind};
 
@@ -149,6 +149,8 @@ pub struct Unfinished {
     pub weight: Option<u8>,
     /// It was told to finish: from then on nobody can undo it.
     pub finishing: bool,
+    /// It was let past a gate: what comes before traffic was done.
+    pub continued: bool,
     /// The place that a copy of the data was being written to, if that did not end well.
     pub copying: Option<String>,
     /// The copy of the data that was taken for it.
@@ -178,6 +180,7 @@ impl Unfinished {
                         requests_taken: BTreeSet::new(),
                         weight: None,
                         finishing: false,
+                        continued: false,
                         copying: None,
                         snapshot: None,
                     });
@@ -213,7 +216,7 @@ impl Unfinished {
                     found.weight = Some(weights.of(found.begun.release));
                 }
                 (What::Steering { steer: Steer::Finish, .. }, Some(found)) => found.finishing = true,
-                (What::Steering { .. }, Some(_)) => {}
+                (What::Steering { steer: Steer::Continue { .. }, .. }, Some(found)) => found.continued = true,
                 (What::Done { step, outputs, took_ms }, Some(found)) => {
                     found.outputs.insert(step.clone(), outputs.clone());
                     found.done.push((step.clone(), *took_ms));
@@ -227,6 +230,12 @@ impl Unfinished {
     pub fn parked_at(&self) -> Option<u8> {
         let step = self.parked?;
         Some(self.begun.plan.course.as_ref().and_then(|c| c.weights.get(step)).map_or(0, |w| w.weight))
+    }
+
+    /// True where its cloud has its service step, and drives it to its end.
+    pub fn goes_on_alone(&self) -> bool {
+        let driven = self.begun.plan.course.as_ref().is_some_and(Course::is_cloud_driven);
+        driven && self.begun.service_step().is_some_and(|s| self.handles.contains_key(&s.id) && !self.is_done(&s.id))
     }
 
     /// True once this step is done.

@@ -6,6 +6,7 @@
 //! [`Release`].
 
 pub mod analysis;
+pub mod delivery;
 pub mod document;
 pub mod environment;
 pub mod history;
@@ -23,6 +24,7 @@ pub mod schema;
 pub mod snapshot;
 pub mod spec;
 
+pub use delivery::Delivery;
 pub use document::{Document, Documents, ImageRef, Outputs, StepKind};
 pub use ids::{Cloud, Digest, ReleaseId, StepId};
 pub use observed::{LiveRelease, Observed, Preview, TaskState, TaskStatus};

@@ -106,6 +106,9 @@ pub enum TaskState {
 pub struct Preview {
     /// Changes by step.
     pub changes: BTreeMap<StepId, Vec<crate::Change>>,
+    /// What a change would do to what runs or is kept, each a sentence: a replacement, data that is lost.
+    #[serde(default)]
+    pub risks: BTreeMap<StepId, Vec<String>>,
     /// What stands in the way, each a sentence: a port in use by another program, a quota.
     pub obstacles: Vec<String>,
 }

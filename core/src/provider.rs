@@ -78,13 +78,21 @@ pub struct Capabilities {
 }
 
 /// Who moves traffic during a rollout.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Driver {
     /// dbird steers every weight.
+    #[default]
     Dbird,
     /// The cloud's engine does; dbird may only continue, stop and wait.
     Cloud,
+}
+
+impl Driver {
+    /// True where dbird moves traffic.
+    pub fn is_dbird(&self) -> bool {
+        *self == Driver::Dbird
+    }
 }
 
 /// A step, ready to be applied: references filled, release number given.
@@ -175,6 +183,13 @@ impl Progress {
 ///
 /// Steps other than a service's go `Working -> Finished | Failed`. A service that dbird drives goes `Working -> Ready`,
 /// stays `Shifting -> Ready` for each shift, then `Finishing -> Finished`; stopped, it goes `RollingBack -> RolledBack`.
+///
+/// A service that its cloud drives: `Working`; `Ready` with a gate while it waits before any traffic; `Shifting` while the
+/// cloud moves traffic or holds it on its way; `Ready` with a gate where it waits at a weight; `Ready` with all traffic while
+/// the previous release is kept, with a gate where `Steer::Finish` can end that; `Finishing -> Finished`. A gate's name is
+/// never used again, so that a late `Steer::Continue` passes no other. It may go `RollingBack -> RolledBack` by itself: then
+/// `waiting_for` says why.
+///
 /// `Failed` at any time means that the provider gave up on the candidate; traffic is where `weights` says, and
 /// `Steer::Stop` still works.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,7 +1,7 @@
 //! What to do with a plan whose driver died: go on with it or undo it, decided from what was written down and what the
-//! provider says. It never guesses: a release that does not have all traffic is undone.
+//! provider says. It never guesses: a release that does not have all traffic is undone, unless its cloud goes on with it.
 
-use crate::{Outcome, Phase, Progress, Reason, ReleaseId, journal::Unfinished};
+use crate::{Outcome, Phase, Progress, Reason, ReleaseId, journal::Unfinished, rollout::Course};
 
 /// What is to be done.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -10,6 +10,8 @@ pub enum Recovery {
     Resume,
     /// The candidate has all traffic: finish the service step, then go on.
     Finish,
+    /// The cloud drives it and goes on: go with it to its end.
+    Follow,
     /// Give all traffic back and take the candidate away.
     Undo {
         /// Why, for the record.
@@ -64,6 +66,22 @@ pub fn decide(found: &Unfinished, seen: Seen<'_>) -> Recovery {
             let serving = serving.map_or_else(|| "nothing".to_owned(), |r| r.to_string());
             let why = format!("{}; the cloud does not know it any more, and {serving} serves", why());
             Recovery::Record { outcome: Outcome::Failed, why }
+        }
+        Seen::Progress(progress) if begun.plan.course.as_ref().is_some_and(Course::is_cloud_driven) => {
+            let everything = progress.weights.of(begun.release) == 100;
+            match (&progress.phase, &found.undoing) {
+                (Phase::RolledBack, Some(_)) => Recovery::Record { outcome: undone(), why: why() },
+                (Phase::Finished, Some(_)) if everything => {
+                    let why = format!("{}; it was too late to undo it", why());
+                    Recovery::Record { outcome: Outcome::Failed, why }
+                }
+                (Phase::Finished, _) if !everything => {
+                    let why = "the cloud calls it finished, but it does not have all traffic".to_owned();
+                    Recovery::Record { outcome: Outcome::Failed, why }
+                }
+                (_, Some(_)) => Recovery::Undo { why: why() },
+                (_, None) => Recovery::Follow,
+            }
         }
         Seen::Progress(progress) => {
             let everything = progress.weights.of(begun.release) == 100;

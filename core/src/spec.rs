@@ -430,7 +430,8 @@ pub enum AnalysisSource {
 /// A secret by name; its value is never in a document.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct SecretRef {
-    /// The name in the cloud's secret store, or in `.dbird/secrets`.
+    /// The name in the cloud's secret store, or in `.dbird/secrets`. On AWS also an ARN of Secrets Manager or of a parameter,
+    /// or `ssm:` and a parameter's name.
     pub name: String,
 }
 
@@ -499,8 +500,30 @@ pub enum Runtime {
 pub struct AwsSettings {
     /// The region.
     pub region: String,
-    /// How tasks reach the internet: `nat` or `public-ip`.
+    /// The only account, 12 digits, that credentials may belong to; none where any will do.
+    pub account: Option<String>,
+    /// `own`, or the name of a network that several environments share.
+    pub network: String,
+    /// The addresses of the network.
+    pub cidr: String,
+    /// How tasks reach the internet: `nat`, `nat-per-zone` or `public-ip`.
     pub egress: String,
+    /// The services of AWS that tasks need are reached inside the network.
+    pub vpc_endpoints: bool,
+    /// The network's connections are logged.
+    pub flow_logs: bool,
+    /// How long logs are kept.
+    pub log_days: u32,
+    /// The file system is backed up every day.
+    pub backup: bool,
+    /// Commands can be run inside of tasks.
+    pub exec: bool,
+    /// The cluster measures each task.
+    pub container_insights: bool,
+    /// The bucket that the load balancer logs its requests to.
+    pub access_logs: Option<String>,
+    /// The image of the collector beside each task.
+    pub collector_image: String,
     /// Who may reach the test listener.
     pub test_cidrs: Vec<String>,
     /// The ARN of the load balancer's certificate.

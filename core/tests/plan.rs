@@ -5,8 +5,8 @@
 use std::collections::BTreeMap;
 
 use dbird_core::{
-    Action, Cloud, Digest, Document, Documents, ImageRef, LiveRelease, Observed, Plan, Preview, Reason, ReleaseId,
-    Scope, StepId, StepKind,
+    Action, Change, Cloud, Digest, Document, Documents, ImageRef, LiveRelease, Observed, Plan, Preview, Reason,
+    ReleaseId, Scope, StepId, StepKind,
     planning::{Input, PlanError, PlanFileError, check_saved, diff, plan},
     rollout::Course,
     spec::WeightStep,
@@ -156,10 +156,10 @@ fn a_reference_to_what_stays_is_no_change() {
 fn destroy_keeps_data_unless_it_is_named() {
     let observed = live(&all("one"), 3);
     let cases = [
-        (&observed, vec![], "service:delete data:keep image:keep network:delete", 1),
-        (&observed, vec!["scores".to_owned()], "service:delete data:delete image:keep network:delete", 2),
-        (&observed, vec!["data".to_owned()], "service:delete data:delete image:keep network:delete", 2),
-        (&Observed::default(), vec![], "service:none data:none image:none network:none", 0),
+        (&observed, vec![], "service:delete image:keep network:delete data:keep", 1),
+        (&observed, vec!["scores".to_owned()], "service:delete image:keep network:delete data:delete", 2),
+        (&observed, vec!["data".to_owned()], "service:delete image:keep network:delete data:delete", 2),
+        (&Observed::default(), vec![], "service:none image:none network:none data:none", 0),
     ];
     for (observed, delete, expected, risks) in cases {
         let plan = make(&all("one"), observed, Reason::Destroy, &delete).unwrap();
@@ -169,6 +169,51 @@ fn destroy_keeps_data_unless_it_is_named() {
     }
     let wrong = make(&all("one"), &observed, Reason::Destroy, &["score".to_owned()]).unwrap_err();
     assert_eq!(wrong.to_string(), "there is no data called `score` here; there is scores");
+}
+
+#[test]
+fn what_others_use_as_well_is_kept() {
+    let shared = documents(&[
+        ("network", StepKind::Infrastructure, json!({ "shared": true })),
+        ("own", StepKind::Infrastructure, json!({ "shared": false })),
+        ("service", StepKind::Service, service("one")),
+    ]);
+    for (observed, expected) in [
+        (live(&shared, 3), "service:delete own:delete network:keep"),
+        (Observed::default(), "service:none own:none network:none"),
+    ] {
+        assert_eq!(actions(&make(&shared, &observed, Reason::Destroy, &[]).unwrap()), expected);
+    }
+}
+
+#[test]
+fn what_the_cloud_calls_a_risk_is_one() {
+    let observed = live(&all("one"), 3);
+    let change = |path: &str| Change { path: path.into(), before: Some(json!("a")), after: Some(json!("b")) };
+    let preview = Preview {
+        changes: [(StepId::new("network"), vec![change("Vpc.CidrBlock")])].into(),
+        risks: [
+            (StepId::new("network"), vec!["Vpc is replaced".to_owned()]),
+            (StepId::new("data"), vec!["nothing happens to it".to_owned()]),
+        ]
+        .into(),
+        ..Preview::default()
+    };
+    let input = Input {
+        documents: &all("one"),
+        observed: &observed,
+        preview: &preview,
+        image: None,
+        reason: Reason::Deploy,
+        course: Some(&course()),
+        copies: 1,
+        delete_data: &[],
+    };
+    let plan = plan(&input).unwrap();
+    assert_eq!(actions(&plan), "network:update image:none data:none service:none");
+    let texts: Vec<_> = plan.risks.iter().map(|r| (r.step.0.as_str(), r.text.as_str())).collect();
+    let shared = "the network changes for the release that serves as well, at once";
+    assert_eq!(texts, [("network", shared), ("network", "Vpc is replaced")]);
 }
 
 #[test]

@@ -26,11 +26,15 @@ fn capabilities() -> Capabilities {
 }
 
 fn spec(rollout: &str) -> Spec {
+    spec_on(Cloud::Local, rollout)
+}
+
+fn spec_on(cloud: Cloud, rollout: &str) -> Spec {
     let base =
         format!("schema = 1\n[service]\nname = \"bird\"\nport = 8080\nport_env = \"PORT\"\n[rollout]\n{rollout}");
     let request = Request {
         environment: "dev",
-        cloud: Cloud::Local,
+        cloud,
         base: Layer::new("base.toml", base),
         overlay: None,
         sets: &[],
@@ -107,11 +111,6 @@ fn what_a_cloud_can_not_do_is_said() {
         |name: &str, driver| Capabilities { strategies: BTreeMap::from([(name.to_owned(), driver)]), ..capabilities() };
     let cases = [
         (canary.to_owned(), only("blue-green", Driver::Dbird), "local has no `canary` rollout; it has blue-green"),
-        (
-            canary.to_owned(),
-            only("canary", Driver::Cloud),
-            "this version moves traffic itself, but a `canary` rollout on local is driven by the cloud",
-        ),
         (canary.to_owned(), no_weights, "local can't split traffic, which a `canary` rollout needs; use blue-green"),
         (format!("{ONE}{EXCLUSIVE}"), no_swap, "local can't swap a service whose store only one process may open"),
     ];
@@ -128,4 +127,66 @@ fn a_rolling_release_takes_copies_away_in_step_with_what_comes() {
         let course = Course { copies, copies_before: before, ..Course::default() };
         assert_eq!(course.copies_left(new), left, "{new} of {copies}, {before} before");
     }
+}
+
+#[test]
+fn a_cloud_that_drives_counts_in_minutes_and_can_not_swap() {
+    let names = ["all-at-once", "blue-green", "canary", "linear", "recreate", "rolling"];
+    let cloud = Capabilities {
+        strategies: names.iter().map(|n| ((*n).to_owned(), Driver::Cloud)).collect(),
+        any_weights: false,
+        swap: false,
+        cloud: Cloud::Aws,
+        ..capabilities()
+    };
+    let cases = [
+        (
+            "strategy = \"canary\"\nbake = \"90s\"\nweight = 10\npause = \"61s\"\n".to_owned(),
+            "10:120000 100:0",
+            120_000,
+            "canary: 10 % for 2m, 100 %; the cloud moves the traffic; the previous release is kept for 2m after that",
+        ),
+        (
+            "strategy = \"linear\"\nbake = \"0s\"\npercent = 50\nevery = \"30s\"\n".to_owned(),
+            "50:60000 100:0",
+            0,
+            "linear: 50 % for 1m, 100 %; the cloud moves the traffic",
+        ),
+        (
+            "strategy = \"rolling\"\nbake = \"0s\"\nbatch_percent = 30\n[scale]\nmin = 5\nmax = 5\n".to_owned(),
+            "100:0",
+            0,
+            "rolling: new copies are ready before old ones stop; the cloud moves the traffic",
+        ),
+        (
+            format!("{ONE}{EXCLUSIVE}"),
+            "100:0",
+            0,
+            "recreate instead of blue-green (one process may open the store): the previous release stops, then this one starts; \
+             nothing answers meanwhile; the cloud moves the traffic",
+        ),
+    ];
+    for (rollout, weights, bake_ms, told) in cases {
+        let course = Course::of(&spec_on(Cloud::Aws, &rollout), &cloud).unwrap();
+        let steps: Vec<_> = course.weights.iter().map(|w| format!("{}:{}", w.weight, w.pause_ms)).collect();
+        assert_eq!((steps.join(" ").as_str(), course.bake_ms), (weights, bake_ms), "{rollout}");
+        assert_eq!(course.describe(Some(ReleaseId(1))), told);
+        assert!(course.is_cloud_driven());
+        let text = serde_json::to_string(&course).unwrap();
+        assert_eq!(serde_json::from_str::<Course>(&text).unwrap(), course);
+    }
+    let only = Capabilities { strategies: [("rolling".to_owned(), Driver::Cloud)].into(), ..cloud };
+    assert_eq!(
+        Course::of(&spec_on(Cloud::Aws, &format!("{ONE}{EXCLUSIVE}")), &only).unwrap_err().to_string(),
+        "aws has no `blue-green` rollout; it has rolling"
+    );
+}
+
+#[test]
+fn a_faster_cloud_has_shorter_times() {
+    let canary = "strategy = \"canary\"\nbake = \"50s\"\nweight = 10\npause = \"5m\"\n";
+    let course = Course::of(&spec(canary), &capabilities()).unwrap();
+    let fast = course.clone().at_speed(100);
+    assert_eq!((fast.weights[0].pause_ms, fast.bake_ms, fast.deadline_ms), (3_000, 500, course.deadline_ms / 100));
+    assert_eq!((course.clone().at_speed(1), course.clone().at_speed(0)), (course.clone(), course));
 }

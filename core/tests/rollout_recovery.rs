@@ -8,7 +8,9 @@ use dbird_core::{
     Action, Cloud, Digest, Documents, Handle, Outcome, Phase, Plan, Progress, Reason, ReleaseId, Scope, Steer, Step,
     StepId, StepKind, Weights,
     journal::{Begun, Unfinished, What},
+    provider::Driver,
     recovery::{Recovery, Seen, decide},
+    rollout::Course,
 };
 
 const OLD: ReleaseId = ReleaseId(1);
@@ -162,6 +164,30 @@ fn it_is_finished_or_undone() {
     ];
     for (written, progress, expected) in seen {
         assert_eq!(decide(&tail(written).unwrap(), Seen::Progress(&progress)), expected, "{written}: {progress:?}");
+    }
+    // A cloud that drives goes on, and is gone with.
+    let late = "it died; it was too late to undo it";
+    let lost = "the cloud calls it finished, but it does not have all traffic";
+    let beside = [
+        (started, progress(Phase::Working, 0), Recovery::Follow),
+        (started, progress(Phase::Shifting, 10), Recovery::Follow),
+        (started, progress(Phase::Ready, 100), Recovery::Follow),
+        (started, progress(Phase::Finished, 100), Recovery::Follow),
+        (started, progress(Phase::RolledBack, 0), Recovery::Follow),
+        (started, progress(failed(), 0), Recovery::Follow),
+        (started, progress(Phase::Finished, 0), record(Outcome::Failed, lost)),
+        ("begin, intent service, applied service, undo", progress(Phase::Shifting, 10), undo("it died")),
+        ("begin, intent service, applied service, undo", progress(Phase::Finished, 100), record(Outcome::Failed, late)),
+        (
+            "begin, intent service, applied service, undo",
+            progress(Phase::RolledBack, 0),
+            record(Outcome::RolledBack, "it died"),
+        ),
+    ];
+    for (written, progress, expected) in beside {
+        let mut found = tail(written).unwrap();
+        found.begun.plan.course = Some(Course { driven: Driver::Cloud, ..Course::default() });
+        assert_eq!(decide(&found, Seen::Progress(&progress)), expected, "cloud, {written}: {progress:?}");
     }
     let unknown = [
         (None, Some(OLD), record(Outcome::RolledBack, died)),

@@ -5,7 +5,7 @@ use dbird_core::{
     Reason, ReleaseId,
     journal::{Unfinished, What, aborted},
     provider::ErrorKind,
-    rollout::{Engine, Request},
+    rollout::{Course, Engine, Request},
 };
 
 use crate::{
@@ -15,7 +15,7 @@ use crate::{
     operator::random,
     recover::{self, course},
     requests::{Inbox, ask},
-    run::Run,
+    run::{Run, Stay},
 };
 
 /// Whoever drives reads requests at every poll. After this it is looked whether anybody is there: a hook, or a cloud that does
@@ -114,7 +114,17 @@ impl Operator {
                 if let (Request::Abort { why }, None, false) = (&request, &found.undoing, found.finishing) {
                     found.undoing = Some((aborted(&self.who.actor, why), Vec::new()));
                 }
-                let (lease, result) = recover::recover(self, lease, journal, found).await;
+                // Whoever goes with its cloud from here hears it as if somebody else had asked.
+                let beside = found.begun.plan.course.as_ref().is_some_and(Course::is_cloud_driven);
+                if beside && !matches!(request, Request::Abort { .. }) {
+                    let run = format!("{}-{:016x}", self.machine.pid, random());
+                    let about = (found.begun.release, None);
+                    if let Err(e) = ask(&*self.store, &*self.clock, about, request, &self.who.actor, &run).await {
+                        return Err(self.give_back(lease, e).await);
+                    }
+                }
+                let stay = Stay { no_wait, ..Stay::default() };
+                let (lease, result) = recover::recover(self, lease, journal, found, stay).await;
                 (lease, result.map(|r| r.ended))
             }
         };
@@ -136,7 +146,8 @@ impl Operator {
         request: Request,
         no_wait: bool,
     ) -> (Lease, Result<Ended, Error>) {
-        let mut run = Run { no_wait, ..Run::taking_over(self, lease, journal, &found) };
+        let stay = Stay { no_wait, ..Stay::default() };
+        let mut run = Run { stay, ..Run::taking_over(self, lease, journal, &found) };
         let result = from_gate(&mut run, &found, step, request).await;
         (run.lease, result)
     }

@@ -16,7 +16,7 @@ use crate::{
     follow::Watched,
     look::Eyes,
     requests::{Asked, Inbox},
-    run::{Run, Verdict as End},
+    run::{Run, Stay, Verdict as End},
 };
 
 impl Run<'_> {
@@ -71,13 +71,17 @@ impl Run<'_> {
                 }
                 Decision::Wait { until_ms, waiting_for } => {
                     let holds = waiting_for != Waiting::Provider;
-                    if self.operator.interrupt.raised() && !self.interrupt_told {
+                    if let Some(left) = self.leaves(&*engine, &watched) {
+                        return Err(left);
+                    } else if self.operator.interrupt.raised() && !self.interrupt_told {
                         self.interrupt_told = true;
                         Happened::Request(Request::Interrupt)
                     } else if let Some((number, asked)) =
                         inbox.next(clock.boot_ms(), holds, !engine.is_ending()).await?
                     {
-                        match self.stale(&asked, &watched) {
+                        let refused =
+                            || Some(format!("{} asked in vain: {}", asked.by, engine.refuses(&asked.request)?));
+                        match self.stale(&asked, &watched).or_else(refused) {
                             Some(text) => {
                                 self.take_up(number, asked.by, asked.request).await?;
                                 self.operator.report(&Event::Warning { text });
@@ -85,8 +89,10 @@ impl Run<'_> {
                             }
                             None => self.take_up(number, asked.by, asked.request).await?,
                         }
+                    } else if self.stay.no_wait && engine.may_leave() {
+                        return Err(Error::Left { release: self.begun.release });
                     } else if let (true, Waiting::Gate { weight }, Some(step)) =
-                        (self.no_wait, waiting_for, engine.gate())
+                        (self.stay.no_wait, waiting_for, engine.gate())
                     {
                         self.journal.write(What::Parked { step }).await?;
                         return Err(Error::Parked { release: self.begun.release, weight });
@@ -98,6 +104,22 @@ impl Run<'_> {
             };
             decision = engine.next(clock.boot_ms(), happened);
         }
+    }
+
+    /// Why this command can't stay, where the cloud goes on without it.
+    fn leaves(&self, engine: &dyn Decide, watched: &Watched) -> Option<Error> {
+        let release = self.begun.release;
+        let Stay { only_follows, until_ms, .. } = self.stay;
+        let stopped = self.operator.interrupt.raised() && !self.interrupt_told;
+        // A bake that nobody can end is not waited for by somebody who has to go.
+        let baking = engine.may_leave() && watched.weights().of(release) == 100 && !watched.waits();
+        if stopped && (only_follows || baking) {
+            return Some(Error::Left { release });
+        }
+        let started_ms = self.started_boot_ms;
+        until_ms
+            .filter(|ms| self.operator.clock.boot_ms() >= *ms)
+            .map(|ms| Error::Late { what: format!("{release} did not end"), after_ms: ms.saturating_sub(started_ms) })
     }
 
     /// Why a request has no sense any more: whoever asked saw another weight, and means that one.

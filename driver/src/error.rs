@@ -44,6 +44,12 @@ pub enum Error {
         /// Its share of the traffic.
         weight: u8,
     },
+    /// Its cloud drives it and goes on; this command does not wait for the end.
+    #[error("{release} is left to the cloud, which goes on with it")]
+    Left {
+        /// The release.
+        release: ReleaseId,
+    },
     /// Something else can't begin while a release waits at a gate.
     #[error("{release} still waits at {weight} % for somebody to go on")]
     AtGate {
@@ -83,7 +89,8 @@ impl Error {
         match self {
             Error::Held(_) | Error::Fenced | Error::Interrupted | Error::Unfinished { .. } | Error::Late { .. } => true,
             Error::Moved { .. } => true,
-            Error::Parked { .. } | Error::AtGate { .. } | Error::NoRollout | Error::Refused(_) => false,
+            Error::Parked { .. } | Error::AtGate { .. } | Error::Left { .. } => false,
+            Error::NoRollout | Error::Refused(_) => false,
             Error::Store(e) => e.retry,
             Error::Provider(e) => e.retry,
             Error::Task(_) | Error::Order(_) => false,
@@ -97,6 +104,9 @@ impl Error {
             Error::Moved { .. } => Some("look at `dbird plan` again".to_owned()),
             Error::Parked { .. } | Error::AtGate { .. } => {
                 Some("`dbird promote` goes on with it, `dbird abort` undoes it".to_owned())
+            }
+            Error::Left { .. } => {
+                Some("`dbird wait` follows it to its end, `dbird abort` undoes it".to_owned())
             }
             Error::NoRollout => {
                 Some("`dbird status` shows what is live, `dbird rollback` goes back to an earlier release".to_owned())

@@ -36,6 +36,11 @@ impl Watched {
         self.last.as_ref().map(|p| p.weights.clone()).unwrap_or_default()
     }
 
+    /// True where it waits at a gate, as it was last heard.
+    pub(crate) fn waits(&self) -> bool {
+        self.last.as_ref().is_some_and(|p| !p.gates.is_empty())
+    }
+
     /// Where it answers, as it was last heard.
     pub(crate) fn endpoint(&self, name: &str) -> Option<String> {
         self.last.as_ref().and_then(|p| p.endpoints.get(name).cloned())

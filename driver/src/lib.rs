@@ -38,6 +38,6 @@ pub use event::{EVENT_FORMAT, Event, Reporter, SideView, Silent};
 pub use interrupt::Interrupt;
 pub use lease::{Held, Holder, TAKEOVER_MS};
 pub use machine::Machine;
-pub use objects::{Objects, open_store, open_store_with};
+pub use objects::{Keys, Objects, Signer, open_store, open_store_with};
 pub use operator::{Ended, Operator, Order, Recovered, TaskEnd, Unfinished, Who};
 pub use store::{Series, Store, StoreError};

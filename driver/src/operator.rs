@@ -16,7 +16,7 @@ use crate::{
     journal::{self, Journal},
     lease::{self, Lease},
     recover,
-    run::Run,
+    run::{Run, Stay},
 };
 
 /// A rollout that the journal knows nothing of may take this long to be undone.
@@ -107,6 +107,8 @@ pub struct Unfinished {
     pub holder: Option<Held>,
     /// Its share of the traffic at the gate that it was left at.
     pub parked: Option<u8>,
+    /// Its cloud drives it, and goes on whether anybody is at work or not.
+    pub beside: bool,
 }
 
 /// How a one-off task ended.
@@ -193,6 +195,7 @@ impl Operator {
     pub async fn unfinished(&self) -> Result<Option<Unfinished>, Error> {
         let Some(found) = journal::tail(&*self.store).await?.1 else { return Ok(None) };
         let parked = found.parked_at();
+        let beside = found.goes_on_alone();
         let begun = found.begun;
         Ok(Some(Unfinished {
             release: begun.release,
@@ -201,6 +204,7 @@ impl Operator {
             started_unix_ms: begun.started_unix_ms,
             holder: self.holder().await?,
             parked,
+            beside,
         }))
     }
 
@@ -220,6 +224,12 @@ impl Operator {
                 if let Some(weight) = unfinished.parked {
                     return Err(Error::Parked { release, weight });
                 }
+                if unfinished.beside {
+                    match self.follow(until_ms).await? {
+                        Some(recovered) => return Ok(Some(recovered.ended.release)),
+                        None => continue,
+                    }
+                }
                 let why =
                     "the command that made it died; the next one that changes something goes on with it".to_owned();
                 return Err(Error::Unfinished { release, why, cause: None });
@@ -236,6 +246,29 @@ impl Operator {
                 return Err(Error::Late { what: format!("{release} did not end"), after_ms });
             }
             self.clock.sleep(WAIT_LOOK_MS).await;
+        }
+    }
+
+    /// Goes with a rollout that its cloud drives and that was left, without being able to stop it; none when it has ended
+    /// or somebody else does.
+    async fn follow(&self, until_ms: Option<u64>) -> Result<Option<Recovered>, Error> {
+        let lease = self.take_lease().await?;
+        let (journal, found) = match self.open_journal(&lease).await {
+            Ok(opened) => opened,
+            Err(e) => return Err(self.give_back(lease, e).await),
+        };
+        let Some(found) = found.filter(|found| found.goes_on_alone()) else {
+            lease.give_back().await?;
+            return Ok(None);
+        };
+        let stay = Stay { only_follows: true, until_ms, ..Stay::default() };
+        let (lease, result) = recover::recover(self, lease, journal, found, stay).await;
+        match result {
+            Ok(recovered) => {
+                lease.give_back().await?;
+                Ok(Some(recovered))
+            }
+            Err(e) => Err(self.give_back(lease, e).await),
         }
     }
 
@@ -260,7 +293,7 @@ impl Operator {
             let release = found.begun.release;
             return Err(self.give_back(lease, Error::AtGate { release, weight }).await);
         }
-        let (lease, result) = recover::recover(self, lease, journal, found).await;
+        let (lease, result) = recover::recover(self, lease, journal, found, Stay::default()).await;
         match result {
             Ok(recovered) => {
                 lease.give_back().await?;

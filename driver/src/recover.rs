@@ -16,7 +16,7 @@ use crate::{
     history,
     journal::Journal,
     lease::Lease,
-    run::{Run, Verdict},
+    run::{Run, Stay, Verdict},
 };
 
 /// Traffic that moves is given this long to settle.
@@ -35,8 +35,9 @@ pub(crate) async fn recover(
     lease: Lease,
     journal: Journal,
     found: Unfinished,
+    stay: Stay,
 ) -> (Lease, Result<Recovered, Error>) {
-    let mut run = Run::taking_over(operator, lease, journal, &found);
+    let mut run = Run { stay, ..Run::taking_over(operator, lease, journal, &found) };
     let result = go_on(&mut run, &found).await;
     (run.lease, result)
 }
@@ -100,6 +101,16 @@ async fn go_on(run: &mut Run<'_>, found: &Unfinished) -> Result<Recovered, Error
                 None => (text, verdict),
             }
         }
+        (Recovery::Follow, Standing::Progress(handle, seen)) => {
+            let text = tell(&was, "the cloud goes on with it: following it");
+            let (course, now_ms) = (course(found)?, operator.clock.boot_ms());
+            let engine = Engine::following(course, begun.release, begun.plan.parent, found.continued, now_ms);
+            let verdict = run.drive(operator.decider(engine), &handle, Happened::Progress(*seen)).await?;
+            match begun.service_step() {
+                Some(step) => (text, run.after_service(step, verdict).await?),
+                None => (text, verdict),
+            }
+        }
         (Recovery::Undo { why }, Standing::Progress(handle, _)) => {
             let text = tell(&was, "it had not taken over: undoing it");
             let now_ms = operator.clock.boot_ms();
@@ -110,7 +121,7 @@ async fn go_on(run: &mut Run<'_>, found: &Unfinished) -> Result<Recovered, Error
             }
             (text, verdict)
         }
-        (Recovery::Finish | Recovery::Undo { .. } | Recovery::Settle, _) => {
+        (Recovery::Finish | Recovery::Follow | Recovery::Undo { .. } | Recovery::Settle, _) => {
             return Err(Error::Order("its recovery asks for a step that the provider does not know"));
         }
     };

@@ -28,6 +28,17 @@ pub(crate) struct Verdict {
     pub(crate) logs: Vec<String>,
 }
 
+/// How long a command stays with a rollout.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Stay {
+    /// At a gate it leaves, and where the cloud goes on alone.
+    pub(crate) no_wait: bool,
+    /// It only goes with a cloud that drives: a person who stops it does not mean the rollout, ...
+    pub(crate) only_follows: bool,
+    /// ... and by then it leaves.
+    pub(crate) until_ms: Option<u64>,
+}
+
 /// A plan under way.
 pub(crate) struct Run<'a> {
     pub(crate) operator: &'a Operator,
@@ -42,8 +53,8 @@ pub(crate) struct Run<'a> {
     pub(crate) interrupt_told: bool,
     /// What is to be said of a success.
     pub(crate) remark: String,
-    /// At a gate it leaves instead of waiting.
-    pub(crate) no_wait: bool,
+    /// When it leaves instead of waiting.
+    pub(crate) stay: Stay,
     pub(crate) requests_taken: BTreeSet<u64>,
     pub(crate) looked: Option<LastLook>,
     pub(crate) snapshot: Option<Snapshot>,
@@ -64,7 +75,7 @@ impl<'a> Run<'a> {
             Ok(release) => release,
             Err(e) => return Err((lease, e)),
         };
-        let no_wait = order.no_wait;
+        let stay = Stay { no_wait: order.no_wait, ..Stay::default() };
         let begun = Begun {
             release,
             plan_digest: order.plan.digest(),
@@ -78,7 +89,7 @@ impl<'a> Run<'a> {
             return Err((lease, e));
         }
         operator.report(&Event::Started { release, reason: begun.plan.reason.clone(), parent: begun.plan.parent });
-        Ok(Run { no_wait, ..Run::go_on(operator, lease, journal, begun) })
+        Ok(Run { stay, ..Run::go_on(operator, lease, journal, begun) })
     }
 
     /// A plan that was begun before.
@@ -95,7 +106,7 @@ impl<'a> Run<'a> {
             error: None,
             interrupt_told: false,
             remark: String::new(),
-            no_wait: false,
+            stay: Stay::default(),
             requests_taken: BTreeSet::new(),
             looked: None,
             snapshot: None,

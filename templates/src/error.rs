@@ -7,7 +7,7 @@ use thiserror::Error;
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum TemplateError {
     /// This version has no templates for that cloud.
-    #[error("this version renders documents for the local cloud only, not for {cloud}")]
+    #[error("this version renders documents for local and aws only, not for {cloud}")]
     Cloud {
         /// The cloud that was asked for.
         cloud: Cloud,
@@ -35,6 +35,14 @@ pub enum TemplateError {
         message: String,
         /// The line of the output, for showing it.
         source_line: String,
+    },
+    /// Two modules of a stack give the same name.
+    #[error("two templates of the stack give `{name}` in {section}; rename it in one of them")]
+    Twice {
+        /// `Resources` or `Outputs`.
+        section: &'static str,
+        /// The name.
+        name: String,
     },
     /// The specification can't be handed to the templates.
     #[error("the specification can't be handed to the templates: {message}")]

@@ -145,10 +145,9 @@ fn errors_name_file_line_and_column() {
 
 #[test]
 fn other_clouds_are_refused_by_name() {
-    for cloud in [Cloud::Aws, Cloud::Azure] {
-        let error = render(&Spec { cloud, ..sample() }, None, None).unwrap_err();
-        assert_eq!(error, TemplateError::Cloud { cloud });
-    }
+    let cloud = Cloud::Azure;
+    let error = render(&Spec { cloud, ..sample() }, None, None).unwrap_err();
+    assert_eq!(error, TemplateError::Cloud { cloud });
 }
 
 #[test]

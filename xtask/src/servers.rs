@@ -1,5 +1,6 @@
-//! Servers that stand in for a cloud's in tests, from Python's and Node's packages, each at one version in a folder of its own
-//! below the target folder. It installs them where they are missing; it starts none.
+//! Servers that stand in for a cloud's in tests, and programs that judge what is given to a cloud, from Python's and Node's
+//! packages, each at one version in a folder of its own below the target folder. It installs them where they are missing; it
+//! starts none.
 
 use std::{
     ffi::OsString,
@@ -29,6 +30,12 @@ pub(crate) const STORES: [Server; 3] = [
     Server { program: "moto_server", package: Package::Python("moto[server]==5.2.5"), test: "s3_on_moto" },
     Server { program: "ministack", package: Package::Python("ministack==1.5.33"), test: "s3_on_ministack" },
     Server { program: "azurite-blob", package: Package::Node("azurite@3.35.0"), test: "blob_on_azurite" },
+];
+
+/// Judges of what is rendered for AWS; their tests begin with these names.
+pub(crate) const JUDGES: [Server; 2] = [
+    Server { program: "cfn-lint", package: Package::Python("cfn-lint==1.58.0"), test: "cfn_lint" },
+    Server { program: "checkov", package: Package::Python("checkov==3.3.30"), test: "checkov" },
 ];
 
 /// Makes sure that servers are there; returns those that are, and a sentence for each that is not and can't be installed.

@@ -85,6 +85,13 @@ pub(crate) const NODE: Tool = Tool { program: "node", packages: &["nodejs"], nee
 pub(crate) const PROMETHEUS: Tool =
     Tool { program: "prometheus", packages: &["prometheus"], needed_for: "tests against a real Prometheus" };
 
+/// The registry that images are pushed to in tests.
+pub(crate) const REGISTRY: Tool =
+    Tool { program: "docker-registry", packages: &["docker-registry"], needed_for: "tests against a real registry" };
+/// Another client of registries, which reads back what was pushed.
+pub(crate) const SKOPEO: Tool =
+    Tool { program: "skopeo", packages: &["skopeo"], needed_for: "reading pushed images back with another client" };
+
 /// Makes sure that tools are there; returns a sentence for each that is not and can't be installed.
 pub(crate) fn ensure(tools: &[&Tool]) -> Vec<String> {
     let missing: Vec<_> = tools.iter().filter(|t| !has(t.program)).collect();

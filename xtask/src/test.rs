@@ -14,14 +14,23 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> Outcome {
-    let mut skipped = setup::ensure(&[&setup::PODMAN, &setup::NODE, &setup::CHROMIUM, &setup::PROMETHEUS]);
+    let mut skipped = setup::ensure(&[
+        &setup::PODMAN,
+        &setup::NODE,
+        &setup::CHROMIUM,
+        &setup::PROMETHEUS,
+        &setup::REGISTRY,
+        &setup::SKOPEO,
+    ]);
     let (stores, missing) = servers::ensure(&servers::STORES);
+    skipped.extend(missing);
+    let (judges, missing) = servers::ensure(&servers::JUDGES);
     skipped.extend(missing);
     if !setup::root().join("../shared/environments").exists() {
         skipped.push("tests against the reference documents ignored: no folder `shared` beside the checkout".into());
     }
     setup::run(&mut setup::command("cargo", &["test", "--workspace", "--locked", "--no-fail-fast"]))?;
-    for program in ["podman", "prometheus"].into_iter().filter(|program| setup::has(program)) {
+    for program in ["podman", "prometheus", "docker-registry"].into_iter().filter(|program| setup::has(program)) {
         // The tests that need a program are in files of its name.
         setup::run(&mut setup::command(
             "cargo",
@@ -33,6 +42,11 @@ pub(crate) fn run(args: &Args) -> Outcome {
         let words =
             [&["test", "--workspace", "--locked", "--test", "stores", "--", "--ignored", "--exact"], &tests[..]];
         setup::run(setup::command("cargo", &words.concat()).env("PATH", servers::path(&stores)?))?;
+    }
+    if !judges.is_empty() {
+        let tests: Vec<&str> = judges.iter().map(|judge| judge.test).collect();
+        let words = [&["test", "--workspace", "--locked", "--test", "judges", "--", "--ignored"], &tests[..]];
+        setup::run(setup::command("cargo", &words.concat()).env("PATH", servers::path(&judges)?))?;
     }
     if setup::has("node") {
         setup::run(&mut setup::command("node", &["--test", "game/web/"]))?;

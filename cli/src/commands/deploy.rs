@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use dbird_core::{Action, Cloud, Plan, Provider as _, Reason, StepKind, planning, provider::Driver};
+use dbird_core::{Action, Cloud, Plan, Reason, StepKind, planning};
 
 use super::{Context, Done, prepare::ImageArgs};
 use crate::{
@@ -32,8 +32,8 @@ pub(crate) struct Args {
     plan: Option<PathBuf>,
     #[command(flatten)]
     image: ImageArgs,
-    /// At a gate, leave with exit code 6 instead of waiting for somebody; refused where no gate comes and dbird itself
-    /// moves the traffic
+    /// At a gate, or where the cloud goes on alone, leave with exit code 6 instead of waiting; refused where no gate comes
+    /// and dbird itself moves the traffic
     #[arg(long)]
     no_wait: bool,
 }
@@ -69,11 +69,11 @@ async fn deploy(args: &Args, cx: &Context, session: &Session, interrupts: &Inter
 
 /// Without waiting, a rollout goes as far as its first gate, or as the cloud takes it by itself.
 fn check_no_wait(session: &Session) -> Result<()> {
-    let strategy = session.spec.rollout.strategy.name();
-    let by_the_cloud = session.provider.capabilities().strategies.get(strategy) == Some(&Driver::Cloud);
-    if by_the_cloud || session.course()?.weights.iter().any(|w| w.gate) {
+    let course = session.course()?;
+    if course.is_cloud_driven() || course.weights.iter().any(|w| w.gate) {
         return Ok(());
     }
+    let strategy = &course.strategy;
     let message =
         format!("--no-wait can't be used here: dbird itself moves the traffic of {strategy}, and no gate comes");
     let hint =

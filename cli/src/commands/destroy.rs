@@ -44,7 +44,7 @@ pub(crate) fn run(args: &Args, cx: &Context) -> Result<Done> {
             confirm(cx, &spec.environment, interrupts).await?;
             session.carry_out(planned).await?;
         }
-        session.provider.shutdown_agent(&session.target).await?;
+        session.cloud.shut_down(&session.target).await?;
         for (name, place) in observed.data.into_iter().filter(|(name, _)| !args.delete_data.contains(name)) {
             cx.out.event(Event::Kept { name, place });
         }

@@ -78,15 +78,13 @@ pub(crate) fn run(_: &Args, cx: &Context) -> Result<Done> {
             say("secrets", secrets(&project, &spec));
             cx.look(async |_| {
                 let session = Session::open(cx, &spec, "doctor", None)?;
-                let status = session.provider.agent_status(&session.target).await;
+                let status = session.cloud.agent(&session.target).await;
                 let ours = matches!(&status, Ok(Some(_)));
                 say(
                     "agent",
                     match status {
                         Ok(status) => agent(status),
-                        Err(error) => {
-                            ng(error.to_string(), "`dbird status` starts it again; its log says why it stopped")
-                        }
+                        Err(error) => ng(error.message, "`dbird status` starts it again; its log says why it stopped"),
                     },
                 );
                 say("front door", port(&spec.local.listen, "listen", ours));
@@ -260,6 +258,9 @@ async fn state(session: &Session) -> Found {
         Ok(Some(u)) if u.holder.is_some() => ok(format!("{url}, {} is being deployed right now", u.release)),
         Ok(Some(u)) if u.parked.is_some() => {
             ok(format!("{url}, {} waits at a gate: {}", u.release, session.typing.hint()))
+        }
+        Ok(Some(u)) if u.beside => {
+            ok(format!("{url}, {} goes on in the cloud: `{}` follows it", u.release, session.typing.command("wait")))
         }
         Ok(Some(u)) => ng(
             format!("{} was not finished", u.release),

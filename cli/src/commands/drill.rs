@@ -4,7 +4,7 @@
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use dbird_core::{
-    Cloud, Command, Observed, Provider as _, Reason, Release, ReleaseId, Spec,
+    Cloud, Command, Observed, Reason, Release, ReleaseId, Spec,
     spec::{Snapshot, Strategy, WeightStep, Writer},
 };
 use dbird_driver::{Ended, Order};

@@ -31,8 +31,7 @@ pub(crate) fn run(args: &Args, cx: &Context) -> Result<Done> {
     let tty = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
     let mut command = cx.look(async |_| {
         let session = Session::open(cx, &spec, "exec", None)?;
-        let command = session.provider.exec_command(&session.target, args.task.as_deref(), &args.command, tty);
-        Ok(command?)
+        session.cloud.exec(&session.target, args.task.as_deref(), &args.command, tty).await
     })?;
     cx.out.pause();
     // Ctrl-C is for the program: it gets it from the terminal, and its end is ours.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use dbird_core::{LogQuery, Provider, ReleaseId};
+use dbird_core::{LogQuery, ReleaseId};
 
 use super::{Context, Done};
 use crate::{

@@ -31,6 +31,7 @@ use dbird_core::{Cloud, Spec};
 
 use crate::{
     args::{Command, Format, Global},
+    clouds::undeployable,
     failure::{Failure, FailureKind, Result},
     interrupt::Interrupts,
     output::{Output, events::Live},
@@ -89,9 +90,8 @@ impl Context {
     /// The specification of the environment that is meant, for a command that works on a cloud.
     pub(crate) fn spec(&self) -> Result<Spec> {
         let cloud = self.cloud();
-        if cloud != Cloud::Local {
-            return Err(Failure::usage(format!("this version deploys to the local cloud only, not to {cloud}"))
-                .hint(format!("`dbird validate -c {cloud}` checks the configuration for it")));
+        if cloud == Cloud::Azure {
+            return Err(undeployable(cloud));
         }
         let project = self.project()?;
         let name = project.environment(self.wanted())?;

@@ -44,6 +44,9 @@ pub(crate) fn run(args: &Args, cx: &Context) -> Result<Done> {
                 (Some(weight), None) => {
                     format!("{release} waits at {weight} %, and nothing is deployed before: {}", session.typing.hint())
                 }
+                (None, None) if unfinished.beside => {
+                    format!("{release} goes on in the cloud; `dbird deploy` follows it to its end first")
+                }
                 (None, None) => format!("{release} was not finished; `dbird deploy` finishes or undoes it first"),
             });
         }

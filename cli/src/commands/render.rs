@@ -2,6 +2,7 @@
 
 use std::{fs, path::PathBuf};
 
+use dbird_core::StepKind;
 use serde_json::Value;
 
 use super::{Context, Done};
@@ -17,7 +18,9 @@ Nothing is built or asked: the image's digest is left as a reference to the step
 
 Examples:
     dbird render                    on the terminal
-    dbird render -e prod --out out  as files: out/local/prod/image.json, ...")]
+    dbird render -e prod --out out  as files: out/local/prod/image.json, ...
+    dbird render -e prod -c aws --out out
+                                    also out/aws/prod/infrastructure.template.json, which CloudFormation takes as it is")]
 pub(crate) struct Args {
     /// Write a file for each document into this folder
     #[arg(long, value_name = "DIR", value_hint = clap::ValueHint::DirPath)]
@@ -39,6 +42,12 @@ pub(crate) fn run(args: &Args, cx: &Context) -> Result<Done> {
         if let Some(file) = &file {
             let text = format!("{}\n", pretty(&document.body));
             fs::write(file, text).map_err(|e| Failure::io("write", file, &e))?;
+        }
+        // What the cloud's own engine takes stands alone too, for those who go on without dbird.
+        let template = document.body.get("template").filter(|_| document.kind == StepKind::Infrastructure);
+        if let (Some(folder), Some(template)) = (&folder, template) {
+            let file = folder.join(format!("{}.template.json", document.step));
+            fs::write(&file, format!("{}\n", pretty(template))).map_err(|e| Failure::io("write", &file, &e))?;
         }
         cx.out.event(Event::Document {
             environment: documents.environment.clone(),

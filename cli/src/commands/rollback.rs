@@ -46,8 +46,10 @@ async fn rollback(args: &Args, cx: &Context, session: &Session, interrupts: &Int
         .map_err(|e| Failure::usage(e.to_string()).hint("`dbird history` lists the releases"))?;
     if let Some(image) = &target.image {
         let layout = Layout::create(&cx.project()?.folder.join(image::FOLDER))?;
-        layout.check(&image.digest)?;
-        layout.touch(&image.digest);
+        if session.cloud.runs_from_project() || layout.holds(&image.digest) {
+            layout.check(&image.digest)?;
+            layout.touch(&image.digest);
+        }
     }
     let from = live.map_or_else(|| "nothing".to_owned(), |l| l.to_string());
     cx.out.note(format!("Rolling back from {from} to what {} was.", target.id));

@@ -31,10 +31,16 @@ pub(crate) fn run(_: &Args, cx: &Context) -> Result<Done> {
         let holder = session.operator.holder().await?;
         let mut notes = observed.notes.clone();
         let unfinished = session.operator.unfinished().await?;
-        if let (None, Some(Unfinished { release, parked: None, .. })) = (&holder, &unfinished) {
-            notes.push(format!(
-                "{release} was not finished; the next `dbird deploy` or `dbird rollback` finishes or undoes it"
-            ));
+        if let (None, Some(Unfinished { release, parked: None, beside, .. })) = (&holder, &unfinished) {
+            notes.push(match beside {
+                true => format!(
+                    "{release} goes on in the cloud and nobody watches it; `{}` follows it",
+                    session.typing.command("wait")
+                ),
+                false => format!(
+                    "{release} was not finished; the next `dbird deploy` or `dbird rollback` finishes or undoes it"
+                ),
+            });
         }
         let releases = observed.releases.iter().rev().map(|r| StatusRelease {
             id: r.id.to_string(),
@@ -60,7 +66,8 @@ pub(crate) fn run(_: &Args, cx: &Context) -> Result<Done> {
 }
 
 fn rollout(unfinished: Unfinished, driven: bool, typing: &Typing) -> RolloutView {
-    let Unfinished { release, reason, actor, started_unix_ms, parked, .. } = unfinished;
+    let Unfinished { release, reason, actor, started_unix_ms, parked, beside, .. } = unfinished;
+    let driven = driven || beside;
     let parked = parked.filter(|_| !driven);
     RolloutView {
         release: release.to_string(),

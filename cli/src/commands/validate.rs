@@ -39,7 +39,7 @@ pub(crate) fn run(_: &Args, cx: &Context) -> Result<Done> {
             let warnings = found.faults.len() - errors;
             summary.push(Event::Validated { environment: environment.clone(), cloud, errors, warnings });
             let place = format!("{environment} for {cloud}");
-            if let Some(spec) = found.spec.filter(|s| s.cloud == Cloud::Local) {
+            if let Some(spec) = found.spec.filter(|s| dbird_templates::CLOUDS.contains(&s.cloud)) {
                 project.render(&spec, None)?;
             }
             for fault in found.faults {

@@ -2,12 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use dbird_core::Outcome;
+use dbird_core::{Outcome, Release};
 use dbird_driver::Error;
 
 use super::{Context, Done};
 use crate::{
     failure::{Failure, FailureKind, Result},
+    interrupt::Interrupts,
     output::{Event, events::ReleaseView},
     session::{self, Session},
 };
@@ -18,7 +19,8 @@ const LOOK: Duration = Duration::from_millis(200);
 /// Wait until a rollout has ended and what serves is ready
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-The exit code is that of the deploy that was waited for: 0, 1 or 3; or 6 where it was left at a gate.
+The exit code is that of the deploy that was waited for: 0, 1 or 3; or 6 where it was left at a gate. A rollout that
+its cloud drives and that nobody follows any more is followed; Ctrl-C leaves it to the cloud again.
 
 Examples:
     dbird wait
@@ -32,27 +34,37 @@ pub(crate) struct Args {
 /// Waits.
 pub(crate) fn run(args: &Args, cx: &Context) -> Result<Done> {
     let spec = cx.spec()?;
-    cx.look(async |_| {
-        let session = Session::open(cx, &spec, "wait", None)?;
+    // Whoever follows a rollout that its cloud drives holds the lease, and has to give it back.
+    cx.attend(async |interrupts| {
+        let session = Session::open(cx, &spec, "wait", Some(interrupts))?;
         let limit = Duration::from_secs(args.timeout);
-        let waiting = wait(cx, &session, limit);
-        let late = || {
-            Failure::failed(format!("not ready after {} s", args.timeout)).hint("`dbird status` shows what is missing")
-        };
-        let done = match tokio::time::timeout(limit, waiting).await {
-            Ok(done) => done,
-            Err(_) => Err(Failure { retry: true, ..late() }),
-        };
+        let done = wait(cx, &session, limit, interrupts).await;
         session.with_live(done).await
     })
 }
 
-async fn wait(cx: &Context, session: &Session, limit: Duration) -> Result<Done> {
+async fn wait(cx: &Context, session: &Session, limit: Duration, interrupts: &Interrupts) -> Result<Done> {
+    let late = || {
+        let text = format!("not ready after {} s", limit.as_secs());
+        Failure { retry: true, ..Failure::failed(text).hint("`dbird status` shows what is missing") }
+    };
+    let started = Instant::now();
     let timeout_ms = u64::try_from(limit.as_millis()).ok();
     let waited = match session.operator.wait(timeout_ms).await {
         Err(Error::Parked { release, weight }) => return session.parked(release, weight).await,
+        Err(Error::Left { release }) => return Ok(session.left(release).await),
+        Err(Error::Late { .. }) => return Err(late()),
         other => other?,
     };
+    let ready = ready(cx, session, waited);
+    tokio::select! {
+        done = tokio::time::timeout(limit.saturating_sub(started.elapsed()), ready) => done.unwrap_or_else(|_| Err(late())),
+        () = interrupts.first() => Err(Failure::new(FailureKind::Interrupted, "interrupted")),
+    }
+}
+
+/// Says how the release ended that was waited for, and returns once what serves is ready.
+async fn ready(cx: &Context, session: &Session, waited: Option<Release>) -> Result<Done> {
     if let Some(release) = waited {
         let view = ReleaseView::of(&release, release.outcome == Outcome::Succeeded);
         match release.outcome {

@@ -3,6 +3,7 @@
 use std::{io, path::PathBuf};
 
 use dbird_core::Digest;
+use dbird_registry::RegistryError;
 use thiserror::Error;
 
 use crate::failure::io_hint;
@@ -16,8 +17,8 @@ pub(crate) enum ImageError {
     CommandFailed { command: String, status: String, lines: Vec<String> },
     #[error("the build was interrupted")]
     Interrupted,
-    #[error("this version packs on an empty base only, not on {base}")]
-    Base { base: String },
+    #[error("the image could not be taken from its registry")]
+    Registry { source: Box<RegistryError> },
     #[error("there is nothing to build: the configuration has no [service.build]")]
     NoBuild,
     #[error("{what} {} is not there", path.display())]
@@ -51,8 +52,7 @@ impl ImageError {
         use ImageError as E;
         matches!(
             self,
-            E::Base { .. }
-                | E::NoBuild
+            E::NoBuild
                 | E::Reference { .. }
                 | E::WrongKind { .. }
                 | E::Special { .. }
@@ -60,6 +60,11 @@ impl ImageError {
                 | E::NotFound { .. }
                 | E::Unusable { .. }
         )
+    }
+
+    /// Whether the same command can succeed later without anybody doing anything.
+    pub(crate) fn retry(&self) -> bool {
+        matches!(self, ImageError::Registry { source } if source.is_retryable())
     }
 
     /// What to do next.
@@ -70,11 +75,7 @@ impl ImageError {
                 "install it or correct `command` in [service.build]; `dbird doctor` checks what the build needs".to_owned()
             }
             E::CommandFailed { .. } => "run it by hand in the project's folder until it passes; nothing was deployed".to_owned(),
-            E::Base { .. } => {
-                "leave `base` out (a static binary needs none), or build the image elsewhere and deploy it with \
-                 --image oci:FOLDER@sha256:DIGEST"
-                    .to_owned()
-            }
+            E::Registry { source } => source.hint().to_owned(),
             E::NoBuild => "add [service.build], or name an image with --image or --from".to_owned(),
             E::Missing { built: true, .. } => {
                 "the build command ran but left nothing there: correct `binary` or `folder` in [service.build]".to_owned()
@@ -102,6 +103,19 @@ impl ImageError {
         match self {
             ImageError::CommandFailed { lines, .. } => lines,
             _ => Vec::new(),
+        }
+    }
+}
+
+impl From<RegistryError> for ImageError {
+    fn from(error: RegistryError) -> Self {
+        match error {
+            RegistryError::Name { text, why } => ImageError::Reference {
+                text,
+                why: why.to_owned(),
+                hint: "name it REGISTRY/REPOSITORY@sha256:DIGEST or REGISTRY/REPOSITORY:TAG, the registry included",
+            },
+            other => ImageError::Registry { source: Box::new(other) },
         }
     }
 }

@@ -2,6 +2,7 @@
 //! what runs; the digest of what was built says it.
 
 mod artefact;
+mod base;
 mod build;
 mod cache;
 mod elf;
@@ -21,6 +22,7 @@ use dbird_core::{
 };
 
 pub(crate) use artefact::cargo_target;
+pub(crate) use base::Base;
 pub(crate) use build::run as run_build;
 pub(crate) use error::ImageError;
 pub(crate) use layout::Layout;
@@ -41,38 +43,33 @@ pub(crate) struct Made {
     pub(crate) took_ms: u64,
 }
 
-/// Refuses early what no build command can make good.
-pub(crate) fn check(build: &Build) -> Result<(), ImageError> {
-    match build.base.as_str() {
-        "scratch" => Ok(()),
-        base => Err(ImageError::Base { base: base.to_owned() }),
-    }
-}
-
 /// Packs what the build command has left behind. Blocks.
 pub(crate) fn pack(
     project: &Path,
     spec: &Spec,
     build: &Build,
+    base: &Base,
     cargo_target: Option<&Path>,
 ) -> Result<Made, ImageError> {
     let started = Instant::now();
-    check(build)?;
     let path = artefact::locate(project, build, cargo_target)?;
     let layout = Layout::create(&project.join(FOLDER))?;
     let source = artefact::Source::scan(project, &path, &build.artefact)?;
-    if let (Artefact::Binary { .. }, Runtime::Podman) = (&build.artefact, spec.local.runtime) {
+    if let (Artefact::Binary { .. }, Runtime::Podman, Base::Empty) = (&build.artefact, spec.local.runtime, base) {
         elf::require_static(&path)?;
     }
     let cache = cache::Cache::open(project);
-    let fingerprint = source.fingerprint();
+    let fingerprint = match base {
+        Base::Empty => source.fingerprint(),
+        Base::Image(digest) => format!("{} on {digest}", source.fingerprint()),
+    };
     let (digest, reused) = match cache.get(&fingerprint).filter(|d| layout.holds(d)) {
         Some(digest) => {
             layout.touch(&digest);
             (digest, true)
         }
         None => {
-            let digest = pack::pack(&layout, &source, &spec.service.name)?;
+            let digest = pack::pack(&layout, &source, base, &spec.service.name)?;
             cache.put(&fingerprint, &digest);
             (digest, false)
         }

@@ -1,5 +1,5 @@
-//! Writes an image: one uncompressed layer, a configuration and a manifest, the same bytes for the same files on every
-//! machine. Times, owners and the order of a folder's entries never get in.
+//! Writes an image: one uncompressed layer, over those of a base where there is one, a configuration and a manifest; the same
+//! bytes for the same files on every machine. Times, owners and the order of a folder's entries never get in.
 
 use std::{
     fs::File,
@@ -9,12 +9,13 @@ use std::{
 
 use dbird_core::Digest;
 use oci_spec::image::{
-    Arch, ConfigBuilder, ImageConfigurationBuilder, ImageManifestBuilder, MediaType, Os, RootFsBuilder, SCHEMA_VERSION,
+    Arch, Config, ConfigBuilder, Descriptor, ImageConfiguration, ImageConfigurationBuilder, ImageManifestBuilder,
+    MediaType, Os, RootFsBuilder, SCHEMA_VERSION,
 };
 use tar::{Builder, EntryType, Header};
 
 use super::{
-    ImageError, Layout,
+    Base, ImageError, Layout,
     artefact::{Entry, Kind, Source},
     elf,
     layout::{BlobWriter, descriptor},
@@ -25,28 +26,34 @@ pub(super) const FORMAT: u32 = 1;
 
 /// Who runs in the image: nobody in particular, by number since there is no /etc/passwd.
 const USER: &str = "65532:65532";
+/// How older registries name a compressed layer.
+const DOCKER_LAYER: &str = "application/vnd.docker.image.rootfs.diff.tar.gzip";
 const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// Packs the files into the layout; the digest is that of the manifest.
-pub(super) fn pack(layout: &Layout, source: &Source, service: &str) -> Result<Digest, ImageError> {
-    let (layer, layer_bytes) = layer(layout, source)?;
-    let architecture = match source.entries.as_slice() {
-        [Entry { path, kind: Kind::File { .. }, .. }] => elf::architecture(path),
-        _ => elf::host(),
-    };
-    let place = Path::new("the image");
-    let describe = |e: oci_spec::OciSpecError| ImageError::io("describe", place)(io::Error::other(e));
+fn describe(error: oci_spec::OciSpecError) -> ImageError {
+    ImageError::io("describe", "the image")(io::Error::other(error))
+}
 
-    let config = ConfigBuilder::default()
-        .user(USER)
-        .env([PATH.to_owned()])
-        .entrypoint(source.entrypoint.clone())
-        .working_dir(source.working_folder)
-        .build()
-        .map_err(describe)?;
-    let root = RootFsBuilder::default().typ("layers").diff_ids([layer.to_string()]).build().map_err(describe)?;
+/// Packs the files into the layout; the digest is that of the manifest.
+pub(super) fn pack(layout: &Layout, source: &Source, base: &Base, service: &str) -> Result<Digest, ImageError> {
+    let (layer, layer_bytes) = layer(layout, source)?;
+    let place = Path::new("the image");
+    let below = match base {
+        Base::Empty => None,
+        Base::Image(digest) => Some(Below::read(layout, digest)?),
+    };
+    let architecture = match (&below, source.entries.as_slice()) {
+        (Some(below), _) => below.configuration.architecture().clone(),
+        (None, [Entry { path, kind: Kind::File { .. }, .. }]) => Arch::from(elf::architecture(path)),
+        (None, _) => Arch::from(elf::host()),
+    };
+    let config = config(source, below.as_ref().and_then(|below| below.configuration.config().as_ref()))?;
+    let (mut layers, mut diff_ids) = below.map(Below::layers).unwrap_or_default();
+    layers.push(descriptor(MediaType::ImageLayer, &layer, layer_bytes, place)?);
+    diff_ids.push(layer.to_string());
+    let root = RootFsBuilder::default().typ("layers").diff_ids(diff_ids).build().map_err(describe)?;
     let configuration = ImageConfigurationBuilder::default()
-        .architecture(Arch::from(architecture))
+        .architecture(architecture)
         .os(Os::Linux)
         .config(config)
         .rootfs(root)
@@ -57,12 +64,72 @@ pub(super) fn pack(layout: &Layout, source: &Source, service: &str) -> Result<Di
         .schema_version(SCHEMA_VERSION)
         .media_type(MediaType::ImageManifest)
         .config(descriptor(MediaType::ImageConfig, &config, config_bytes, place)?)
-        .layers([descriptor(MediaType::ImageLayer, &layer, layer_bytes, place)?])
+        .layers(layers)
         .build()
         .map_err(describe)?;
     let (digest, size_bytes) = layout.put(&manifest)?;
     layout.list(&digest, size_bytes, service)?;
     Ok(digest)
+}
+
+/// What the image says of itself. Of a base's words all stay but what it starts, and where.
+fn config(source: &Source, below: Option<&Config>) -> Result<Config, ImageError> {
+    let Some(below) = below else {
+        let config = ConfigBuilder::default()
+            .user(USER)
+            .env([PATH.to_owned()])
+            .entrypoint(source.entrypoint.clone())
+            .working_dir(source.working_folder)
+            .build();
+        return config.map_err(describe);
+    };
+    let mut config = below.clone();
+    let mut env = below.env().clone().unwrap_or_default();
+    if !env.iter().any(|pair| pair.starts_with("PATH=")) {
+        env.push(PATH.to_owned());
+    }
+    config.set_env(Some(env));
+    // A base that names nobody runs as root, which a service has no need to.
+    if below.user().as_deref().is_none_or(str::is_empty) {
+        config.set_user(Some(USER.to_owned()));
+    }
+    config.set_entrypoint(Some(source.entrypoint.clone()));
+    config.set_cmd(None);
+    config.set_working_dir(Some(source.working_folder.to_owned()));
+    Ok(config)
+}
+
+/// The image below.
+struct Below {
+    layers: Vec<Descriptor>,
+    configuration: ImageConfiguration,
+}
+
+impl Below {
+    fn read(layout: &Layout, digest: &Digest) -> Result<Self, ImageError> {
+        let manifest = layout.manifest(digest)?;
+        let configuration = layout.configuration(&manifest)?;
+        let unusable =
+            |why: String| ImageError::Unusable { digest: digest.clone(), place: "the project's images".into(), why };
+        if *configuration.os() != Os::Linux {
+            return Err(unusable(format!("it is for {}, not for linux", configuration.os())));
+        }
+        if configuration.rootfs().diff_ids().len() != manifest.layers().len() {
+            return Err(unusable("its manifest and its configuration name different layers".to_owned()));
+        }
+        Ok(Below { layers: manifest.layers().clone(), configuration })
+    }
+
+    /// Its layers with their digests unpacked, the ways of naming them that are not OCI's put right.
+    fn layers(self) -> (Vec<Descriptor>, Vec<String>) {
+        let right = |mut layer: Descriptor| {
+            if matches!(layer.media_type(), MediaType::Other(name) if name == DOCKER_LAYER) {
+                layer.set_media_type(MediaType::ImageLayerGzip);
+            }
+            layer
+        };
+        (self.layers.into_iter().map(right).collect(), self.configuration.rootfs().diff_ids().clone())
+    }
 }
 
 /// The layer is not compressed: that would take longer than anything else here, and its bytes would hang on the version

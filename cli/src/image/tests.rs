@@ -25,7 +25,7 @@ fn pack_into(project: &Path, artefact: &Artefact) -> Result<(Layout, dbird_core:
     let layout = Layout::create(&project.join(FOLDER))?;
     let (Artefact::Binary { path } | Artefact::Folder { path, .. }) = artefact;
     let source = Source::scan(project, &project.join(path), artefact)?;
-    let digest = pack::pack(&layout, &source, "svc")?;
+    let digest = pack::pack(&layout, &source, &Base::Empty, "svc")?;
     Ok((layout, digest))
 }
 
@@ -222,4 +222,63 @@ fn old_images_go_and_shared_parts_stay() {
     assert_eq!(layout.remove(&digests[..1], &needed).unwrap(), 3, "a manifest, a configuration and a layer");
     assert!(!layout.holds(&digests[0]) && layout.holds(&digests[1]) && layout.holds(&digests[2]));
     assert_eq!(layout.listed(), digests[1..]);
+}
+
+/// A base with a compressed layer as older registries name it, and these words about itself.
+fn base(layout: &Layout, config: serde_json::Value, os: &str) -> Base {
+    let (layer, layer_bytes) = layout.put(&"a compressed layer").unwrap();
+    let (config, config_bytes) = layout
+        .put(
+            &serde_json::json!({"architecture": "arm64", "os": os, "config": config, "created": "2026-01-01T00:00:00Z",
+        "rootfs": {"type": "layers", "diff_ids": [format!("sha256:{}", "1".repeat(64))]}}),
+        )
+        .unwrap();
+    let manifest = serde_json::json!({"schemaVersion": 2,
+        "mediaType": "application/vnd.docker.distribution.manifest.v2+json",
+        "config": {"mediaType": "application/vnd.docker.container.image.v1+json", "digest": config, "size": config_bytes},
+        "layers": [{"mediaType": "application/vnd.docker.image.rootfs.diff.tar.gzip", "digest": layer, "size": layer_bytes}]});
+    Base::Image(layout.put(&manifest).unwrap().0)
+}
+
+#[test]
+fn a_base_keeps_its_layers_and_its_words() {
+    let project = tempfile::tempdir().unwrap();
+    executable(&project.path().join("app/start"), b"x");
+    let layout = Layout::create(&project.path().join(FOLDER)).unwrap();
+    let source = Source::scan(project.path(), &project.path().join("app"), &folder_artefact()).unwrap();
+    let named = serde_json::json!({"User": "node", "Env": ["A=1", "PATH=/opt/bin"], "Cmd": ["sh"], "Entrypoint": ["/init"],
+        "WorkingDir": "/srv", "Labels": {"of": "base"}, "StopSignal": "SIGINT"});
+    let bases = [
+        (named, "node", &["A=1", "PATH=/opt/bin"][..], Some("SIGINT")),
+        (
+            serde_json::json!({"Env": ["A=1"]}),
+            "65532:65532",
+            &["A=1", "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"],
+            None,
+        ),
+    ];
+    for (words, user, env, signal) in bases {
+        let base = base(&layout, words, "linux");
+        let digest = pack::pack(&layout, &source, &base, "svc").unwrap();
+        assert_eq!(digest, pack::pack(&layout, &source, &base, "svc").unwrap(), "the same bytes each time");
+        let manifest = layout.check(&digest).unwrap();
+        let kinds: Vec<_> = manifest.layers().iter().map(|l| l.media_type().to_string()).collect();
+        assert_eq!(kinds, ["application/vnd.oci.image.layer.v1.tar+gzip", "application/vnd.oci.image.layer.v1.tar"]);
+        let configuration = layout.configuration(&manifest).unwrap();
+        assert_eq!(configuration.architecture().to_string(), "arm64");
+        assert_eq!(configuration.created(), &None);
+        let diff_ids = configuration.rootfs().diff_ids();
+        assert_eq!((diff_ids.len(), &diff_ids[1]), (2, &manifest.layers()[1].digest().to_string()));
+        let config = configuration.config().clone().unwrap();
+        assert_eq!(config.entrypoint().as_deref(), Some(&["./start".to_owned(), "--now".to_owned()][..]));
+        assert_eq!((config.cmd(), config.working_dir().as_deref()), (&None, Some("/app")));
+        assert_eq!(
+            (config.user().as_deref(), config.env().as_deref().unwrap()),
+            (Some(user), env.iter().map(|e| (*e).to_owned()).collect::<Vec<_>>().as_slice())
+        );
+        assert_eq!(config.stop_signal().as_deref(), signal);
+    }
+    let windows = base(&layout, serde_json::json!({}), "windows");
+    let error = pack::pack(&layout, &source, &windows, "svc").unwrap_err();
+    assert!(error.to_string().contains("not for linux"), "{error}");
 }

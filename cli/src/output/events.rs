@@ -341,7 +341,7 @@ pub(crate) enum Event {
     Finished {
         /// The exit code.
         exit_code: u8,
-        /// In a word: `done`, `unchanged`, `changes`, `parked`, `failed`, `refused`, `rolled-back`, `busy`,
+        /// In a word: `done`, `unchanged`, `changes`, `parked`, `left`, `failed`, `refused`, `rolled-back`, `busy`,
         /// `interrupted`.
         outcome: String,
         /// What is live now, as far as the command knows.

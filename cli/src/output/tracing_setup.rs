@@ -9,7 +9,8 @@ use super::RunLog;
 use crate::args::Global;
 
 /// Our own crates; others speak only where DBIRD_LOG names them.
-const OURS: [&str; 5] = ["dbird", "dbird_core", "dbird_driver", "dbird_local", "dataplane"];
+const OURS: [&str; 7] =
+    ["dbird", "dbird_aws", "dbird_core", "dbird_driver", "dbird_local", "dbird_registry", "dataplane"];
 
 /// Sets tracing up for this process. A filter that can't be understood is given back.
 pub(crate) fn trace(global: &Global, log: RunLog) -> Option<String> {

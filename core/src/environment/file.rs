@@ -10,13 +10,13 @@ use super::{
     declare::declare,
     faults::Draft,
     reader::Reader,
-    rules::{choice, command, decimal, duration, flag, list, required, some, whole, word},
+    rules::{among, choice, command, decimal, duration, flag, list, required, some, whole, word},
     slot::{Entry, Map, Table, Tables},
     table::{Declared, Leaf, Node, map, table, tables},
     texts::{
-        VARIABLE, certificate, check_variable, cloud_word, domain, file_path, http_url, image, listen, mount, name,
-        network, recipient, repository, role, secret_name, state_url, text, url_path, url_path_or_none, value,
-        variable, versions,
+        VARIABLE, account, bucket, certificate, check_variable, cloud_word, domain, file_path, http_url, image, listen,
+        mount, name, network, recipient, repository, role, secret_name, state_url, text, url_path, url_path_or_none,
+        value, variable, versions, vpc_network,
     },
 };
 use crate::spec::{
@@ -26,6 +26,12 @@ use crate::spec::{
 
 /// The version of the files that this dbird reads.
 pub(crate) const SCHEMA: i64 = 1;
+
+/// What CloudWatch can keep logs for.
+const LOG_DAYS: &[i64] =
+    &[1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 2192, 2557, 2922, 3288, 3653];
+/// AWS's own build of the OpenTelemetry collector.
+const COLLECTOR_IMAGE: &str = "public.ecr.aws/aws-observability/aws-otel-collector:v0.43.3";
 
 const SECOND: u64 = 1000;
 const MINUTE: u64 = 60 * SECOND;
@@ -346,7 +352,8 @@ declare! {
 declare! {
     /// A value of `[secrets]`.
     Secret {
-        /// The name in the cloud's secret store, or in .dbird/secrets; never the secret itself.
+        /// The name in the cloud's secret store, or in .dbird/secrets; never the secret itself. On AWS a name or an ARN of
+        /// Secrets Manager, or a parameter: "ssm:/path" or its ARN.
         name: Entry<String> = required(secret_name());
     }
 }
@@ -431,8 +438,30 @@ declare! {
     Aws {
         /// The region.
         region: Entry<String> = cloud_word("us-east-1") => "us-east-1".to_owned();
-        /// How tasks reach the internet.
-        egress: Entry<String> = word(&["nat", "public-ip"]) => "nat".to_owned();
+        /// The account, 12 digits; credentials of another one are refused.
+        account: Entry<String> = account();
+        /// "own" for a network of this environment alone, or a name: environments that say the same name share one.
+        network: Entry<String> = name() => "own".to_owned();
+        /// The addresses of the network; four equal parts of it become subnets.
+        cidr: Entry<String> = vpc_network() => "10.0.0.0/16".to_owned();
+        /// How tasks reach the internet: through one NAT gateway, through one in each zone, or by addresses of their own.
+        egress: Entry<String> = word(&["nat", "nat-per-zone", "public-ip"]) => "nat".to_owned();
+        /// Tasks reach registry, logs, secrets and metrics inside the network, not over the internet.
+        vpc_endpoints: Entry<bool> = flag() => false;
+        /// The network's connections are logged.
+        flow_logs: Entry<bool> = flag() => true;
+        /// How long logs are kept; only numbers that CloudWatch knows.
+        log_days: Entry<u32> = among(LOG_DAYS) => 30;
+        /// The file system is backed up every day.
+        backup: Entry<bool> = flag() => true;
+        /// `dbird exec` can run commands inside of tasks.
+        exec: Entry<bool> = flag() => false;
+        /// The cluster measures each task; costs by the metric.
+        container_insights: Entry<bool> = flag() => false;
+        /// A bucket, made by you, that the load balancer logs every request to.
+        access_logs: Entry<String> = bucket();
+        /// The collector's image, with [telemetry] collector = "sidecar".
+        collector_image: Entry<String> = image() => COLLECTOR_IMAGE.to_owned();
         /// Who may reach the test listener.
         test_cidrs: Entry<Vec<String>> = list(network(), 64) => Vec::new();
         /// The ARN of the load balancer's certificate, in the same region.

@@ -129,6 +129,40 @@ impl<N: TryFrom<i64> + TryInto<i64> + Copy> Leaf for Whole<N> {
     }
 }
 
+/// One of some whole numbers.
+#[derive(Debug)]
+pub(crate) struct Among(&'static [i64]);
+
+pub(crate) fn among(numbers: &'static [i64]) -> Among {
+    Among(numbers)
+}
+
+impl Leaf for Among {
+    type Value = u32;
+
+    fn read(&self, node: &Node<'_>, reader: &mut Reader<'_, '_>) -> Option<u32> {
+        let (first, last) = (self.0.first().copied().unwrap_or_default(), self.0.last().copied().unwrap_or_default());
+        let number = whole::<i64>(first, last).read(node, reader)?;
+        if self.0.contains(&number) {
+            return u32::try_from(number).ok();
+        }
+        // Rather kept longer than was asked for.
+        let near = self.0.iter().find(|n| **n > number).map(ToString::to_string);
+        let names: Vec<String> = self.0.iter().map(ToString::to_string).collect();
+        let draft = Draft::error(format!("`{}` takes {}", reader.key(), suggestions::one_of(&names)));
+        reader.add(reader.place(node), draft.suggest(near));
+        None
+    }
+
+    fn write(&self, value: &u32) -> Value {
+        Value::Integer(i64::from(*value))
+    }
+
+    fn schema(&self) -> Json {
+        json!({ "type": "integer", "enum": self.0 })
+    }
+}
+
 /// A number within bounds; a whole one may be written without a point.
 #[derive(Debug)]
 pub(crate) struct Decimal {

@@ -206,7 +206,18 @@ fn statements(items: &[Table<file::Statement>]) -> Vec<Statement> {
 fn aws(keys: &file::Aws) -> AwsSettings {
     AwsSettings {
         region: keys.region(),
+        account: keys.account.set(),
+        network: keys.network(),
+        cidr: keys.cidr(),
         egress: keys.egress(),
+        vpc_endpoints: keys.vpc_endpoints(),
+        flow_logs: keys.flow_logs(),
+        log_days: keys.log_days(),
+        backup: keys.backup(),
+        exec: keys.exec(),
+        container_insights: keys.container_insights(),
+        access_logs: keys.access_logs.set(),
+        collector_image: keys.collector_image(),
         test_cidrs: keys.test_cidrs(),
         certificate: keys.certificate.set(),
         domain: keys.domain.set(),

@@ -266,14 +266,65 @@ pub(crate) fn image() -> Text {
     form(check, "^[A-Za-z0-9._:/-]+(@sha256:[0-9a-f]{64})?$", "docker.io/library/node:22-slim")
 }
 
-/// The name of a secret in a cloud's store.
+/// The name of a secret in a cloud's store, or where AWS keeps it.
 pub(crate) fn secret_name() -> Text {
+    fn plain(name: &str) -> bool {
+        name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b'/'))
+    }
     let check = |text: &str| match text {
+        _ if text.starts_with("arn:") && (check_arn(text, "secretsmanager") || check_arn(text, "ssm")) => Ok(()),
+        _ if text.starts_with("arn:") => wrong("it is neither the ARN of a secret nor that of a parameter"),
+        _ if text.strip_prefix("ssm:").is_some_and(|name| !name.is_empty() && name.len() <= 1011 && plain(name)) => {
+            Ok(())
+        }
         _ if text.len() > 128 => wrong("a secret's name has at most 128 characters"),
-        _ if text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b'/')) => Ok(()),
+        _ if plain(text) => Ok(()),
         _ => wrong("a secret's name has letters, digits, `-`, `_`, `.` and `/`"),
     };
-    Text { private: true, ..form(check, "^[A-Za-z0-9_./-]{1,128}$", "ticket-key") }
+    let pattern = "^([A-Za-z0-9_./-]{1,128}|ssm:[A-Za-z0-9_./-]+|arn:[a-z-]+:(secretsmanager|ssm):\\S+)$";
+    Text { private: true, ..form(check, pattern, "ticket-key") }
+}
+
+/// An account of AWS.
+pub(crate) fn account() -> Text {
+    let check = |text: &str| match text.len() == 12 && text.bytes().all(|b| b.is_ascii_digit()) {
+        true => Ok(()),
+        false => wrong("an account of AWS is 12 digits"),
+    };
+    form(check, "^[0-9]{12}$", "123456789012")
+}
+
+/// A bucket of S3.
+pub(crate) fn bucket() -> Text {
+    let check = |text: &str| {
+        let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'.');
+        match text.strip_prefix("s3://") {
+            Some(name) => instead("only the name is wanted", name.split('/').next().unwrap_or_default().to_owned()),
+            None if (3..=63).contains(&text.len()) && text.bytes().all(plain) => Ok(()),
+            None => wrong("a bucket's name has 3 to 63 lower-case letters, digits, `-` and `.`"),
+        }
+    };
+    form(check, "^[a-z0-9.-]{3,63}$", "my-access-logs")
+}
+
+/// The addresses of a network on AWS.
+pub(crate) fn vpc_network() -> Text {
+    let check = |text: &str| {
+        let parts = text
+            .split_once('/')
+            .and_then(|(ip, bits)| Some((ip.parse::<std::net::Ipv4Addr>().ok()?, bits.parse::<u32>().ok()?)));
+        match parts {
+            None => wrong("it is not a network of IPv4, such as 10.0.0.0/16"),
+            // Eight parts of it, each large enough for a load balancer.
+            Some((_, bits)) if !(16..=24).contains(&bits) => wrong("its length is from /16 to /24"),
+            Some((ip, bits)) if u32::from(ip) << bits != 0 => {
+                let first = std::net::Ipv4Addr::from(u32::from(ip) & !(u32::MAX >> bits));
+                instead("it does not begin at the network's first address", format!("{first}/{bits}"))
+            }
+            Some(_) => Ok(()),
+        }
+    };
+    form(check, "^[0-9.]+/(1[6-9]|2[0-4])$", "10.0.0.0/16")
 }
 
 /// A network, `10.0.0.0/8`.

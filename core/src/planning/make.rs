@@ -75,7 +75,9 @@ pub fn plan(input: &Input<'_>) -> Result<Plan, PlanError> {
     }
     let mut steps: Vec<Step> = if destroy {
         check_names(input)?;
-        input.documents.steps.iter().rev().map(|d| removal(d, input)).collect()
+        let mut going: Vec<_> = input.documents.steps.iter().rev().collect();
+        going.sort_by_key(|d| turn(d.kind));
+        going.into_iter().map(|d| removal(d, input)).collect()
     } else {
         let mut anew = BTreeSet::new();
         let mut steps = Vec::new();
@@ -174,11 +176,23 @@ pub(super) fn crossing(input: &Input<'_>, parent: ReleaseId) -> Option<Crossing>
     (from != to).then_some(Crossing { parent, from, to })
 }
 
+/// What goes first: what uses others before what it uses, and data last.
+fn turn(kind: StepKind) -> u8 {
+    match kind {
+        StepKind::Service => 0,
+        StepKind::Image => 1,
+        StepKind::Infrastructure => 2,
+        StepKind::Data => 3,
+    }
+}
+
 fn removal(document: &Document, input: &Input<'_>) -> Step {
     let live = input.observed.documents.contains_key(&document.step);
     let name = data_name(document);
     let action = match document.kind {
         StepKind::Service if live || !input.observed.releases.is_empty() => Action::Delete,
+        // Others live in it.
+        StepKind::Infrastructure if live && is_shared(document) => Action::Keep,
         StepKind::Infrastructure if live => Action::Delete,
         StepKind::Data if input.delete_data.iter().any(|n| n == name || *n == document.step.0) => Action::Delete,
         StepKind::Data if live || input.observed.data.contains_key(name) => Action::Keep,
@@ -199,6 +213,10 @@ fn built(document: &Document, action: Action, changes: Vec<crate::Change>) -> St
         document: document.digest(),
         changes,
     }
+}
+
+fn is_shared(document: &Document) -> bool {
+    document.body.get("shared").and_then(Value::as_bool).unwrap_or(false)
 }
 
 /// The name that data goes by: what its document says, or else its step.

@@ -33,6 +33,7 @@ pub(super) fn risks(
         if step.scope == Scope::Shared && step.action != Action::Create && input.reason != Reason::Destroy {
             add(format!("{} changes for the release that serves as well, at once", step.title));
         }
+        input.preview.risks.get(&step.id).into_iter().flatten().cloned().for_each(&mut add);
     }
     risks
 }
@@ -57,7 +58,9 @@ fn service(
              read it any more after that"
         ));
     }
-    if course.is_some_and(|c| c.cold) {
+    if course.is_some_and(|c| c.cold && c.is_cloud_driven()) {
+        add(format!("nothing serves from the end of {parent} until the new release is ready: requests fail meanwhile"));
+    } else if course.is_some_and(|c| c.cold) {
         let most_s = SWAP_HOLD_LIMIT_MS as f64 / 1000.0;
         add(format!(
             "nothing serves from the end of {parent} until the new release is ready: requests wait for it, at most {most_s} s, and \

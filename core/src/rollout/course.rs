@@ -7,6 +7,7 @@ use thiserror::Error;
 
 use crate::{
     Capabilities, Cloud, ReleaseId, Spec,
+    delivery::MINUTE_MS,
     provider::{Driver, Start},
     snapshot::Copying,
     spec::{Analysis, AnalysisSource, Hook, HookWhen, Strategy, WeightStep, Writer},
@@ -59,6 +60,9 @@ pub struct Course {
     /// Exactly one process writes to the store, and says so when it is asked whether it is ready.
     #[serde(default)]
     pub one_writer: bool,
+    /// Who moves traffic.
+    #[serde(default, skip_serializing_if = "Driver::is_dbird")]
+    pub driven: Driver,
 }
 
 fn progress_deadline_ms() -> u64 {
@@ -84,6 +88,7 @@ impl Default for Course {
             analysis: None,
             copy: None,
             one_writer: false,
+            driven: Driver::Dbird,
         }
     }
 }
@@ -100,14 +105,6 @@ pub enum Unsupported {
         cloud: Cloud,
         /// What there is.
         known: String,
-    },
-    /// The cloud's own engine would move the traffic.
-    #[error("this version moves traffic itself, but a `{strategy}` rollout on {cloud} is driven by the cloud")]
-    CloudDriven {
-        /// What was asked for.
-        strategy: String,
-        /// Where.
-        cloud: Cloud,
     },
     /// Only all traffic at once.
     #[error("{cloud} can't split traffic, which a `{strategy}` rollout needs; use blue-green")]
@@ -129,43 +126,48 @@ impl Course {
     /// The course of a release of this service in this cloud.
     pub fn of(spec: &Spec, capabilities: &Capabilities) -> Result<Course, Unsupported> {
         let rollout = &spec.rollout;
-        let strategy = rollout.strategy.name().to_owned();
         let cloud = capabilities.cloud;
         let exclusive = spec.storage.as_ref().is_some_and(|s| s.writer == Writer::Exclusive);
-        let cold = rollout.strategy == Strategy::Recreate;
+        let delivered = spec.delivery().strategy;
+        let (asked, name) = (rollout.strategy.name().to_owned(), delivered.name());
+        let driven = match capabilities.strategies.get(name) {
+            Some(driven) => *driven,
+            None if exclusive && capabilities.swap => Driver::Dbird,
+            None => {
+                let known = capabilities.strategies.keys().cloned().collect::<Vec<_>>().join(", ");
+                return Err(Unsupported::Strategy { strategy: asked, cloud, known });
+            }
+        };
+        let cold = delivered == Strategy::Recreate;
         let swap = exclusive || cold;
+        if swap && driven == Driver::Dbird && !capabilities.swap {
+            return Err(Unsupported::Swap { cloud });
+        }
         let mut batches = Vec::new();
-        let weights = match &rollout.strategy {
+        let weights = match &delivered {
             _ if swap => all_at_once(),
             Strategy::Canary { steps } => steps.clone(),
             Strategy::Linear { percent, every_ms } => linear(*percent, *every_ms),
+            // How far a cloud has come with its copies shows in whatever shares there are.
+            Strategy::Rolling { .. } if driven == Driver::Cloud => all_at_once(),
             Strategy::Rolling { batch_percent, .. } => {
                 batches = rolling(spec.scale.min, *batch_percent);
                 batches.iter().map(|new| step(share(*new, spec.scale.min))).collect()
             }
             Strategy::AllAtOnce | Strategy::BlueGreen | Strategy::Recreate => all_at_once(),
         };
-        if swap && !capabilities.swap {
-            return Err(Unsupported::Swap { cloud });
-        }
-        match capabilities.strategies.get(&strategy) {
-            Some(Driver::Dbird) => {}
-            _ if exclusive => {}
-            Some(Driver::Cloud) => return Err(Unsupported::CloudDriven { strategy, cloud }),
-            None => {
-                let known = capabilities.strategies.keys().cloned().collect::<Vec<_>>().join(", ");
-                return Err(Unsupported::Strategy { strategy, cloud, known });
-            }
-        }
-        if weights.len() > 1 && !capabilities.any_weights {
-            return Err(Unsupported::Weights { strategy, cloud });
+        if weights.len() > 1 && !capabilities.any_weights && driven == Driver::Dbird {
+            return Err(Unsupported::Weights { strategy: asked, cloud });
         }
         let own_numbers = matches!(spec.analysis.source, AnalysisSource::Metrics | AnalysisSource::Prometheus);
         Ok(Course {
-            strategy,
+            strategy: asked,
             swap,
             weights,
-            bake_ms: rollout.bake_ms,
+            bake_ms: match driven {
+                Driver::Cloud => rollout.bake_ms.div_ceil(MINUTE_MS).saturating_mul(MINUTE_MS),
+                Driver::Dbird => rollout.bake_ms,
+            },
             deadline_ms: rollout.deadline_ms,
             pause_limit_ms: rollout.pause_limit_ms,
             hooks: rollout.hooks.clone(),
@@ -177,7 +179,30 @@ impl Course {
             analysis: (spec.analysis.count > 0 && (capabilities.samples || own_numbers)).then(|| spec.analysis.clone()),
             copy: spec.storage.as_ref().and_then(Copying::of),
             one_writer: spec.storage.as_ref().is_some_and(|s| s.writer == Writer::Protocol),
+            driven,
         })
+    }
+
+    /// The same where time passes so many times as fast. A hook's time is its own: what it runs is no faster.
+    #[must_use]
+    pub fn at_speed(mut self, speed: u32) -> Course {
+        let faster = |ms: u64| ms.div_ceil(u64::from(speed.max(1)));
+        for step in &mut self.weights {
+            step.pause_ms = faster(step.pause_ms);
+        }
+        self.bake_ms = faster(self.bake_ms);
+        self.deadline_ms = faster(self.deadline_ms);
+        self.pause_limit_ms = faster(self.pause_limit_ms);
+        self.progress_deadline_ms = faster(self.progress_deadline_ms);
+        if let Some(analysis) = &mut self.analysis {
+            analysis.interval_ms = faster(analysis.interval_ms);
+        }
+        self
+    }
+
+    /// The cloud moves traffic; dbird lets it go on, ends it, and watches.
+    pub fn is_cloud_driven(&self) -> bool {
+        self.driven == Driver::Cloud
     }
 
     /// How much of the candidate is started before it gets traffic.
@@ -231,98 +256,13 @@ impl Course {
         }
     }
 
-    fn gated(&self, step: usize) -> bool {
+    pub(super) fn gated(&self, step: usize) -> bool {
         self.weights.get(step).is_some_and(|w| w.gate)
     }
 
     /// The hooks that run at this point, by their place in [`Course::hooks`].
     pub fn hooks_at(&self, when: HookWhen) -> Vec<usize> {
         self.hooks.iter().enumerate().filter(|(_, h)| h.when == when).map(|(i, _)| i).collect()
-    }
-
-    /// What will happen to traffic, in a sentence.
-    pub fn describe(&self, parent: Option<ReleaseId>) -> String {
-        let mut text = match parent {
-            None => "first release: all traffic as soon as it is ready".to_owned(),
-            Some(_) if self.cold => {
-                "recreate: the previous release stops, then this one starts; requests are held meanwhile, and told to come back \
-                 when that takes long"
-                    .to_owned()
-            }
-            Some(_) if self.swap => {
-                let instead = if matches!(self.strategy.as_str(), "recreate" | "blue-green" | "all-at-once") {
-                    String::new()
-                } else {
-                    format!(" instead of {}", self.strategy)
-                };
-                format!("swap{instead} (one process may open the store): requests are held while it changes hands")
-            }
-            Some(_) => self.describe_weights(),
-        };
-        let gates = self.weights.iter().filter(|w| w.gate).count();
-        if gates > 0 && !self.swap && parent.is_some() {
-            text += &format!("; undone when nobody goes on within {} at a gate", span(self.pause_limit_ms));
-        }
-        if self.bake_ms > 0 && parent.is_some() {
-            text +=
-                &format!("; {parent} is kept for {bake} after that", parent = self.kept(), bake = span(self.bake_ms));
-        }
-        if let (Some(analysis), Some(_)) = (&self.analysis, parent) {
-            text += &format!(
-                "; {}",
-                judged(analysis, (0..self.weights.len()).any(|step| self.hold_ms(step) > 0 || self.gated(step)))
-            );
-        }
-        if let (Some(copy), Some(_)) = (&self.copy, parent) {
-            text += &format!("; the data is copied first (the last {} copies are kept)", copy.kept);
-        }
-        if !self.hooks.is_empty() {
-            let s = if self.hooks.len() == 1 { "" } else { "s" };
-            text += &format!("; {} hook{s}", self.hooks.len());
-        }
-        text
-    }
-
-    fn kept(&self) -> &'static str {
-        if self.swap { "the way back" } else { "the previous release" }
-    }
-
-    fn describe_weights(&self) -> String {
-        if self.weights.len() <= 1 {
-            return match self.strategy.as_str() {
-                "rolling" if self.copies == 1 => "rolling: the new copy is ready before the old one stops".to_owned(),
-                "rolling" => format!("rolling: all {} copies at once", self.copies),
-                name => format!("{name}: all traffic moves once the new release is ready"),
-            };
-        }
-        if let [first, ..] = self.batches.as_slice() {
-            return format!(
-                "rolling: {} of {} copies at a time, new ones ready before old ones stop",
-                first, self.copies
-            );
-        }
-        let held = |pause_ms: u64| match &self.analysis {
-            Some(analysis) if pause_ms == 0 => analysis.interval_ms.saturating_mul(u64::from(analysis.count)),
-            _ => pause_ms,
-        };
-        let steps: Vec<_> = self
-            .weights
-            .iter()
-            .map(|w| match (w.gate, w.pause_ms) {
-                (true, _) => format!("{} % until somebody goes on", w.weight),
-                (false, _) if w.weight == 100 => "100 %".to_owned(),
-                (false, pause) => format!("{} % for {}", w.weight, span(held(pause))),
-            })
-            .collect();
-        format!("{}: {}", self.strategy, shorten(&steps))
-    }
-}
-
-fn judged(analysis: &Analysis, held: bool) -> String {
-    if held {
-        format!("judged every {}", span(analysis.interval_ms))
-    } else {
-        "not judged, since nothing holds it".to_owned()
     }
 }
 
@@ -356,16 +296,4 @@ fn linear(percent: u8, every_ms: u64) -> Vec<WeightStep> {
         .collect();
     weights.extend(all_at_once());
     weights
-}
-
-/// The first steps and the last: a linear rollout may have a hundred.
-fn shorten(steps: &[String]) -> String {
-    match steps {
-        [first, second, .., last] if steps.len() > 5 => format!("{first}, {second}, ... {last}"),
-        _ => steps.join(", "),
-    }
-}
-
-fn span(ms: u64) -> String {
-    humantime::format_duration(std::time::Duration::from_millis(ms)).to_string()
 }

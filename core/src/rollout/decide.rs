@@ -1,7 +1,7 @@
 //! What a driver needs of whatever decides: the engine, or, in tests, one that is broken on purpose so that a driver's tests
 //! prove that they would notice.
 
-use super::{Decision, Engine, Event, Looked};
+use super::{Decision, Engine, Event, Looked, Request};
 use crate::analysis::Verdict;
 
 /// Decides what comes next in one rollout.
@@ -33,6 +33,12 @@ pub trait Decide: Send {
 
     /// The weight's place in the course at which a person is waited for, if that is a gate.
     fn gate(&self) -> Option<usize>;
+
+    /// Why this can't be done where the rollout stands; none where it can.
+    fn refuses(&self, request: &Request) -> Option<String>;
+
+    /// True where the cloud goes on alone, so that nobody has to stay.
+    fn may_leave(&self) -> bool;
 }
 
 impl Decide for Engine {
@@ -70,5 +76,13 @@ impl Decide for Engine {
 
     fn gate(&self) -> Option<usize> {
         Engine::gate(self)
+    }
+
+    fn refuses(&self, request: &Request) -> Option<String> {
+        Engine::refuses(self, request)
+    }
+
+    fn may_leave(&self) -> bool {
+        Engine::may_leave(self)
     }
 }

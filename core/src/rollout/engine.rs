@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use super::{hold::Holding, waiting::Waiting};
+use super::{cloud::Followed, hold::Holding, waiting::Waiting};
 use crate::{
     Outcome, Phase, Progress, ReleaseId, Steer, Weights,
     analysis::{Judge, Unclear, Verdict},
@@ -39,6 +39,8 @@ pub(super) enum Stage {
 pub(super) enum After {
     Shift(usize),
     Hold(usize),
+    /// The gate before any traffic, where the cloud drives.
+    Gate,
     End(Outcome),
 }
 
@@ -66,10 +68,12 @@ pub struct Engine {
     pub(super) moved_ms: u64,
     pub(super) last_seen: Option<(Phase, Weights, usize)>,
     /// The step that traffic was last asked to move to.
-    shifted: Option<usize>,
+    pub(super) shifted: Option<usize>,
     pub(super) judge: Option<Judge>,
     pub(super) verdict: Verdict,
     pub(super) bad_looks: u32,
+    /// What the cloud does, where it drives.
+    pub(super) cloud: Option<Followed>,
 }
 
 impl Engine {
@@ -82,6 +86,7 @@ impl Engine {
             course.batches.clear();
         }
         let judge = course.analysis.clone().filter(|a| a.count > 0).map(|a| Judge::new(a, course.one_writer));
+        let cloud = course.is_cloud_driven().then(Followed::default);
         Engine {
             deadline_ms: now_ms.saturating_add(course.deadline_ms),
             course,
@@ -100,6 +105,7 @@ impl Engine {
             judge,
             verdict: Verdict::Unclear(Unclear::NotYet),
             bad_looks: 0,
+            cloud,
         }
     }
 
@@ -181,6 +187,9 @@ impl Engine {
                     if self.late(now_ms) || self.stuck(now_ms) {
                         continue;
                     }
+                    if let Some(steer) = self.pass_first_gate(now_ms) {
+                        return steer;
+                    }
                     let until_ms = self.latest_ms().min(self.moved_ms.saturating_add(self.course.progress_deadline_ms));
                     return wait(Some(until_ms), Waiting::Provider);
                 }
@@ -194,6 +203,10 @@ impl Engine {
                         self.stage = match *then {
                             After::Shift(step) => Stage::Shifting { step, asked_ms: None },
                             After::Hold(step) => Stage::Holding(Holding::new(step, now_ms)),
+                            After::Gate => {
+                                self.moved_ms = now_ms;
+                                Stage::Making
+                            }
                             After::End(outcome) => Stage::Ended(outcome),
                         };
                     }
@@ -210,7 +223,11 @@ impl Engine {
                     return Decision::Steer(self.shift(step));
                 }
                 &mut Stage::Holding(holding) => {
-                    if let Some(decision) = self.hold(now_ms, holding) {
+                    let decision = match self.cloud.take() {
+                        Some(cloud) => self.hold_beside(now_ms, holding, cloud),
+                        None => self.hold(now_ms, holding),
+                    };
+                    if let Some(decision) = decision {
                         return decision;
                     }
                 }
@@ -302,6 +319,11 @@ impl Engine {
         Steer::Shift { weights, copies }
     }
 
+    /// The share that the candidate has when it is at a step.
+    pub(super) fn share_at(&self, step: usize) -> u8 {
+        self.cloud.as_ref().map_or(self.weight(step).weight, |cloud| cloud.share)
+    }
+
     pub(super) fn weight(&self, step: usize) -> &WeightStep {
         const ALL: &WeightStep = &WeightStep { weight: 100, pause_ms: 0, gate: false };
         self.course.weights.get(step).unwrap_or(ALL)
@@ -315,6 +337,6 @@ impl Engine {
     }
 }
 
-fn wait(until_ms: Option<u64>, waiting_for: Waiting) -> Decision {
+pub(super) fn wait(until_ms: Option<u64>, waiting_for: Waiting) -> Decision {
     Decision::Wait { until_ms, waiting_for }
 }

@@ -16,7 +16,7 @@ pub(super) struct Holding {
     /// The weight's place in the course.
     pub(super) step: usize,
     pub(super) since_ms: u64,
-    looking: Looking,
+    pub(super) looking: Looking,
     /// Looks in a row that were good.
     good: u32,
     /// The last look was not answered.
@@ -27,7 +27,7 @@ pub(super) struct Holding {
 
 /// Where the next look stands.
 #[derive(Debug, Clone, Copy, PartialEq)]
-enum Looking {
+pub(super) enum Looking {
     /// The first window has not begun.
     Closed,
     /// Whoever drives was asked to begin one.
@@ -94,7 +94,7 @@ impl Engine {
         self.bad_looks = self.bad_looks.saturating_add(1);
         let limit = self.course.analysis.as_ref().map_or(1, |a| a.failure_limit);
         if self.bad_looks >= limit {
-            let weight = self.weight(step).weight;
+            let weight = self.share_at(step);
             let nth = if limit > 1 { format!(" (bad look {} of {limit})", self.bad_looks) } else { String::new() };
             self.undo(now_ms, format!("at {weight} %: {fault}{nth}"));
         }
@@ -114,20 +114,8 @@ impl Engine {
         let person_since_ms = if gate { Some(since_ms) } else { self.paused_ms.map(|p| p.max(since_ms)) };
         let watched = self.judge.is_some() && (end_ms > since_ms || person_since_ms.is_some());
         let look_ms = if watched { self.next_look_ms(holding, end_ms) } else { u64::MAX };
-        if watched {
-            match holding.looking {
-                Looking::Closed => {
-                    holding.looking = Looking::Opening;
-                    self.stage = Stage::Holding(holding);
-                    return Some(Decision::Look { window_ms: 0 });
-                }
-                Looking::Open { since_ms } if now_ms >= look_ms => {
-                    holding.looking = Looking::Asked { since_ms };
-                    self.stage = Stage::Holding(holding);
-                    return Some(Decision::Look { window_ms: now_ms.saturating_sub(since_ms) });
-                }
-                _ => {}
-            }
+        if watched && let Some(decision) = self.look(now_ms, &mut holding, look_ms) {
+            return Some(decision);
         }
         let wait =
             |until_ms: u64, waiting_for| Some(Decision::Wait { until_ms: Some(until_ms.min(look_ms)), waiting_for });
@@ -155,25 +143,46 @@ impl Engine {
                 let unclear_since_ms = *holding.unclear_since_ms.get_or_insert(now_ms);
                 self.stage = Stage::Holding(holding);
                 let limit_ms = unclear_since_ms.saturating_add(self.course.pause_limit_ms);
-                let fails =
-                    matches!(why, Unclear::TooFew { .. } | Unclear::NoSource { .. }) && self.no_data() == NoData::Fail;
-                if fails {
-                    self.undo(now_ms, format!("at {weight} %: {why}"));
-                    return None;
-                }
-                if now_ms >= limit_ms {
-                    let limit =
-                        humantime::format_duration(std::time::Duration::from_millis(self.course.pause_limit_ms));
-                    self.undo(now_ms, format!("inconclusive at {weight} %: {why}; nobody decided within {limit}"));
-                    return None;
-                }
+                self.unclear(now_ms, weight, why, limit_ms)?;
                 wait(limit_ms, Waiting::Evidence { weight, why })
             }
         }
     }
 
+    /// The look that is due now, if one is.
+    pub(super) fn look(&mut self, now_ms: u64, holding: &mut Holding, look_ms: u64) -> Option<Decision> {
+        let window_ms = match holding.looking {
+            Looking::Closed => {
+                holding.looking = Looking::Opening;
+                0
+            }
+            Looking::Open { since_ms } if now_ms >= look_ms => {
+                holding.looking = Looking::Asked { since_ms };
+                now_ms.saturating_sub(since_ms)
+            }
+            _ => return None,
+        };
+        self.stage = Stage::Holding(*holding);
+        Some(Decision::Look { window_ms })
+    }
+
+    /// Nobody can say how it is: it stays until this time at the latest; none when it does not stay.
+    pub(super) fn unclear(&mut self, now_ms: u64, weight: u8, why: Unclear, limit_ms: u64) -> Option<()> {
+        let fails = matches!(why, Unclear::TooFew { .. } | Unclear::NoSource { .. }) && self.no_data() == NoData::Fail;
+        if fails {
+            self.undo(now_ms, format!("at {weight} %: {why}"));
+            return None;
+        }
+        if now_ms >= limit_ms {
+            let limit = humantime::format_duration(std::time::Duration::from_millis(self.course.pause_limit_ms));
+            self.undo(now_ms, format!("inconclusive at {weight} %: {why}; nobody decided within {limit}"));
+            return None;
+        }
+        Some(())
+    }
+
     /// What is missing before it may go on by itself.
-    fn missing(&self, holding: &Holding) -> Option<Unclear> {
+    pub(super) fn missing(&self, holding: &Holding) -> Option<Unclear> {
         let wanted = self.course.analysis.as_ref().map_or(0, |a| a.success_limit);
         match self.verdict {
             // Nobody leaves on what was good before the last look failed.
@@ -199,7 +208,7 @@ impl Engine {
     }
 
     /// Every interval, and once at the end of the time at this weight.
-    fn next_look_ms(&self, holding: Holding, end_ms: u64) -> u64 {
+    pub(super) fn next_look_ms(&self, holding: Holding, end_ms: u64) -> u64 {
         let Looking::Open { since_ms } = holding.looking else { return u64::MAX };
         let interval_ms = self.interval_ms();
         // A rest of less than half an interval is looked at together with the last whole one.
@@ -210,7 +219,7 @@ impl Engine {
     }
 
     /// How long traffic stays at a weight.
-    fn hold_ms(&self, step: usize) -> u64 {
+    pub(super) fn hold_ms(&self, step: usize) -> u64 {
         self.course.hold_ms(step)
     }
 

@@ -1,8 +1,10 @@
 //! The course of a rollout: which weights, how long, which hooks, and the engine that says what comes next. Time, the
 //! provider's progress and people's requests enter as events; nothing here acts, waits or reads a clock.
 
+mod cloud;
 mod course;
 mod decide;
+mod describe;
 mod engine;
 mod events;
 mod hold;

@@ -16,16 +16,30 @@ impl Engine {
         self.watch(now_ms, progress);
         match &progress.phase {
             Phase::Failed { why, logs } => self.failed(now_ms, why, logs),
-            Phase::RolledBack => self.gone_back(),
+            Phase::RolledBack => {
+                if self.why.is_empty() {
+                    self.why = self.undid(progress);
+                }
+                self.gone_back();
+            }
             Phase::RollingBack if !self.is_undoing() => {
-                self.undo(now_ms, "the cloud undid it".to_owned());
+                let why = self.undid(progress);
+                self.undo(now_ms, why);
                 if let Stage::Undoing { asked_ms, .. } = &mut self.stage {
                     *asked_ms = Some(now_ms);
                 }
             }
             Phase::Finished => self.finished(now_ms, progress),
+            _ if self.cloud.is_some() => self.follow_cloud(now_ms, progress),
             Phase::Ready => self.ready(now_ms, progress),
             _ => {}
+        }
+    }
+
+    fn undid(&self, progress: &Progress) -> String {
+        match progress.waiting_for.as_str() {
+            why if self.cloud.is_some() && !why.is_empty() => format!("the cloud undid it: {why}"),
+            _ => "the cloud undid it".to_owned(),
         }
     }
 
@@ -80,9 +94,6 @@ impl Engine {
         if matches!(self.stage, Stage::Ended(_) | Stage::Hooks { then: After::End(_), .. }) {
             return;
         }
-        if self.why.is_empty() {
-            self.why = "the cloud undid it".to_owned();
-        }
         match self.parent {
             Some(_) => self.run_hooks(HookWhen::Rollback, After::End(Outcome::RolledBack)),
             None => self.stage = Stage::Ended(Outcome::Removed),
@@ -117,7 +128,7 @@ impl Engine {
         left.remove(0);
         match (failure, then) {
             // Whoever has to leave stopped the hook, not the release.
-            (Some(_), After::Hold(step)) if self.hurry && self.weight(step).weight == 100 => {
+            (Some(_), After::Hold(step)) if self.hurry && self.share_at(step) == 100 => {
                 self.stage = Stage::Hooks { left: Vec::new(), asked: false, then };
             }
             // What has ended can't be undone by a hook that fails afterwards.
@@ -142,6 +153,9 @@ impl Engine {
             return;
         }
         match request {
+            Request::Promote if self.cloud.is_some() => self.promote_beside(now_ms),
+            // What moves by itself can't be held.
+            Request::Pause if self.refuses(&request).is_some() => {}
             Request::Promote => {
                 self.unpause(now_ms);
                 if let Stage::Holding(Holding { step, since_ms, .. }) = self.stage {
@@ -158,7 +172,7 @@ impl Engine {
                 self.hurry = true;
                 let everything = match self.stage {
                     Stage::Holding(Holding { step, .. }) | Stage::Hooks { then: After::Hold(step), .. } => {
-                        self.weight(step).weight == 100
+                        self.share_at(step) == 100
                     }
                     _ => false,
                 };

@@ -14,6 +14,11 @@ pub enum Waiting {
         /// In percent.
         weight: u8,
     },
+    /// The cloud, which moves traffic by itself.
+    Cloud {
+        /// In percent.
+        weight: u8,
+    },
     /// The time after all traffic has moved.
     Bake,
     /// A person, at a gate.
@@ -47,6 +52,7 @@ impl fmt::Display for Waiting {
         match self {
             Waiting::Provider => Ok(()),
             Waiting::Pause { weight } => write!(f, "the pause at {weight} % to pass"),
+            Waiting::Cloud { weight } => write!(f, "the cloud to go on (at {weight} %)"),
             Waiting::Bake => write!(f, "the bake time to pass"),
             Waiting::Gate { weight } => write!(f, "somebody to go on (at {weight} %)"),
             Waiting::Resume { weight } => write!(f, "somebody to resume (at {weight} %)"),

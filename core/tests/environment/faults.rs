@@ -139,6 +139,39 @@ fn one_fault_each() {
             "10:15 the certificate is in `us-east-1` and the load balancer will be in `eu-west-1`",
         ),
         ("[cloud.aws]\ndomain = \"https://a.b/\"", "9:10 `cloud.aws.domain` can't be this: only the name is wanted"),
+        ("[cloud.aws]\naccount = \"1234\"", "9:11 `cloud.aws.account` can't be this: an account of AWS is 12 digits"),
+        (
+            "[cloud.aws]\nlog_days = 31",
+            "9:12 `cloud.aws.log_days` takes 1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 2192, 2557, 2922, 3288 or 3653",
+        ),
+        ("[cloud.aws]\nlog_days = 0", "9:12 `cloud.aws.log_days` must be from 1 to 3653"),
+        ("[cloud.aws]\nlog_days = \"7\"", "9:12 `cloud.aws.log_days` takes a whole number, not text"),
+        ("[cloud.aws]\ncidr = \"10.0.0.0/8\"", "9:8 `cloud.aws.cidr` can't be this: its length is from /16 to /24"),
+        ("[cloud.aws]\ncidr = \"10.0.0.0/28\"", "9:8 `cloud.aws.cidr` can't be this: its length is from /16 to /24"),
+        (
+            "[cloud.aws]\ncidr = \"fd00::/16\"",
+            "9:8 `cloud.aws.cidr` can't be this: it is not a network of IPv4, such as 10.0.0.0/16",
+        ),
+        (
+            "[cloud.aws]\ncidr = \"10.0.1.0/16\"",
+            "9:8 `cloud.aws.cidr` can't be this: it does not begin at the network's first address",
+        ),
+        (
+            "[cloud.aws]\negress = \"nat-everywhere\"",
+            "9:10 `cloud.aws.egress` takes \"nat\", \"nat-per-zone\" or \"public-ip\"",
+        ),
+        (
+            "[cloud.aws]\naccess_logs = \"s3://b/p\"",
+            "9:15 `cloud.aws.access_logs` can't be this: only the name is wanted",
+        ),
+        (
+            "[secrets]\nA = { name = \"arn:aws:s3:::a\" }",
+            "9:14 `secrets.A.name` can't be this: it is neither the ARN of a secret nor that of a parameter",
+        ),
+        (
+            "[secrets]\nA = { name = \"ssm:\" }",
+            "9:14 `secrets.A.name` can't be this: a secret's name has letters, digits, `-`, `_`, `.` and `/`",
+        ),
         ("[cloud.aws]\ntest_cidrs = [\"1.2.3.4\"]", "9:15 `cloud.aws.test_cidrs.0` can't be this: it has no length"),
         ("[project]\ndbird = \"new\"", "9:9 `project.dbird` can't be this: it is not a requirement on a version"),
         ("[project]\ndbird = \"0.1\"", "9:9 `project.dbird` can't be this: it does not say whether newer ones will do"),
@@ -275,6 +308,10 @@ fn suggestions_can_stand_in_place_of_the_span() {
         ("[alerts]\nnotify = \"a@b.c\"", "[\"a@b.c\"]"),
         ("[cloud.local]\nlisten = \":80\"", "\"127.0.0.1:80\""),
         ("[cloud.aws]\ntest_cidrs = [\"::1\"]", "\"::1/128\""),
+        ("[cloud.aws]\nlog_days = 31", "60"),
+        ("[cloud.aws]\nlog_days = 9999", "3653"),
+        ("[cloud.aws]\ncidr = \"10.0.1.0/16\"", "\"10.0.0.0/16\""),
+        ("[cloud.aws]\naccess_logs = \"s3://logs/p\"", "\"logs\""),
     ] {
         let text = format!("{MINIMAL}{more}\n");
         let faults = try_all(&text, None, &[], Cloud::Local).unwrap_err();

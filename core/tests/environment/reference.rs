@@ -75,7 +75,7 @@ fn the_examples_are_right_for_every_cloud() {
     let examples = project().join("examples");
     let mashroom = every_spec(&examples.join("mashroom/environments"), &[]);
     assert!(mashroom.iter().all(|spec| spec.storage.is_none() && spec.service.port == 3000));
-    assert_eq!((mashroom[0].scale.min, mashroom[0].scale.max, mashroom[0].scale.target_cpu_percent), (2, 10, Some(70)));
+    assert_eq!((mashroom[0].scale.min, mashroom[0].scale.max, mashroom[0].scale.steps.len()), (2, 10, 2));
     assert_eq!(mashroom[0].rollout.strategy, Strategy::Rolling { batch_percent: 50, min_healthy_percent: 50 });
     let quest = every_spec(&examples.join("quest/environments"), &[]);
     assert_eq!(quest[0].scale.steps.len(), 2);

@@ -6,6 +6,7 @@ mod answers;
 mod folder;
 mod place;
 mod remote;
+mod signer;
 
 use std::{fmt, path::Path, sync::Arc};
 
@@ -18,6 +19,7 @@ use address::Address;
 use answers::Answer;
 use folder::Folder;
 use remote::Remote;
+pub use signer::{Keys, Signer};
 
 /// Numbers in one sub-folder.
 const SHARD: u64 = 500;
@@ -31,20 +33,21 @@ const UNDECIDED_MAX: u32 = 10;
 pub fn open_store(url: &str, project: &Path, cloud: Cloud, target: &Target) -> Result<Arc<dyn Store>, StoreError> {
     let variables =
         std::env::vars_os().filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)));
-    open_store_with(url, project, cloud, target, &variables.collect::<Vec<_>>())
+    open_store_with(url, project, cloud, target, &variables.collect::<Vec<_>>(), None)
 }
 
-/// The same with these variables instead of the process's.
+/// The same with these variables instead of the process's, and with somebody who signs requests to S3 instead of them.
 pub fn open_store_with(
     url: &str,
     project: &Path,
     cloud: Cloud,
     target: &Target,
     variables: &[(String, String)],
+    signer: Option<Arc<dyn Signer>>,
 ) -> Result<Arc<dyn Store>, StoreError> {
     let (root, prefix) = match Address::parse(url, project)? {
         Address::Folder(path) => (Root::Folder(Folder::new(path)), ObjectPath::default()),
-        Address::S3 { bucket, prefix } => (Root::Remote(Remote::s3(bucket, variables)?), prefix),
+        Address::S3 { bucket, prefix } => (Root::Remote(Remote::s3(bucket, variables, signer)?), prefix),
         Address::Blob { account, container, prefix } => {
             (Root::Remote(Remote::blob(account, container, variables)?), prefix)
         }

@@ -3,7 +3,10 @@
 
 use std::{
     net::IpAddr,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -21,6 +24,7 @@ use super::{
     answers::{Answer, OVERWRITES},
     innermost,
     place::Place,
+    signer::{Signer, Signing},
 };
 use crate::{TAKEOVER_MS, store::StoreError, tls};
 
@@ -52,7 +56,11 @@ enum Client {
 
 impl Remote {
     /// Of a bucket. Settings are read from variables that begin with AWS_.
-    pub(super) fn s3(bucket: String, variables: &[(String, String)]) -> Result<Remote, StoreError> {
+    pub(super) fn s3(
+        bucket: String,
+        variables: &[(String, String)],
+        signer: Option<Arc<dyn Signer>>,
+    ) -> Result<Remote, StoreError> {
         let mut builder = AmazonS3Builder::new().with_client_options(client()?).with_retry(retry());
         for (key, value) in settings(variables, "AWS_") {
             if let Ok(key) = key.parse() {
@@ -71,6 +79,9 @@ impl Remote {
         let place = Place::S3 { bucket: bucket.clone(), host };
         if loopback {
             builder = builder.with_allow_http(true);
+        }
+        if let Some(signer) = signer {
+            builder = builder.with_credentials(Arc::new(Signing(signer)));
         }
         let client = builder
             .with_bucket_name(bucket)

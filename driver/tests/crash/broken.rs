@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use dbird_core::{
     Outcome, ReleaseId, Steer, Weights,
     analysis::{Look, Side, Verdict},
-    rollout::{Decide, Decision, Engine, Event, Looked},
+    rollout::{Decide, Decision, Engine, Event, Looked, Request},
 };
 use dbird_driver::{Operator, Series, Store, StoreError};
 
@@ -114,6 +114,14 @@ impl Decide for Broken {
 
     fn gate(&self) -> Option<usize> {
         self.engine.gate()
+    }
+
+    fn refuses(&self, request: &Request) -> Option<String> {
+        self.engine.refuses(request)
+    }
+
+    fn may_leave(&self) -> bool {
+        self.engine.may_leave()
     }
 }
 

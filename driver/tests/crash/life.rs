@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use dbird_core::{Observed, Outcome, Release, ReleaseId, rollout::Request};
-use dbird_driver::{Asked, Error, Machine, Operator, Order, Series};
+use dbird_driver::{Asked, Error, Event, Machine, Operator, Order, Series};
 use dbird_testkit::{
     broken::Fault,
     faulty::{Dice, Faulty, Fuse, Rates},
@@ -20,6 +20,9 @@ const LIVES_MAX: u32 = 5;
 /// Gates that a plan may be left at.
 const GATES_MAX: u32 = 4;
 
+/// What the record says where a cloud had ended what was to be undone.
+const TOO_LATE: &str = "; it was too late to undo it";
+
 /// How a plan ended, with its strategy.
 pub(crate) type End = (&'static str, Outcome);
 
@@ -33,6 +36,7 @@ pub(crate) async fn live_through(seed: u64, fault: Option<Fault>, breaks: Option
         old = world.deploy(plan.before(), &course()).await.map_err(|e| e.to_string())?.live;
     }
     let before = world.observed().await;
+    world.events.lock().map_err(|e| e.to_string())?.clear();
     let order = world.order(documents(plan.body.clone()), plan.reason.clone(), &plan.course).await;
     let candidate = ReleaseId(old.map_or(1, |r| r.0 + 1));
 
@@ -83,6 +87,12 @@ pub(crate) async fn live_through(seed: u64, fault: Option<Fault>, breaks: Option
                     break;
                 }
             }
+            // The cloud goes on alone.
+            Err(Error::Left { .. }) if plan.course.is_cloud_driven() => {
+                if last {
+                    break;
+                }
+            }
             // The network was too bad for too long, or somebody else is still thought to be at work: the next life goes on.
             Err(Error::Unfinished { .. } | Error::Provider(_)) if !last => {}
             // It was asked for what makes no sense there; that changes nothing.
@@ -117,6 +127,9 @@ pub(crate) async fn live_through(seed: u64, fault: Option<Fault>, breaks: Option
     let after = world.observed().await;
     if after.digest() != quiet.digest() || after.releases.len() != quiet.releases.len() {
         return Err(format!("a late call changed {:?} to {:?}", shares(&quiet), shares(&after)));
+    }
+    if plan.course.is_cloud_driven() && world.told(|e| matches!(e, Event::Shifting { .. })) > 0 {
+        return Err("traffic was moved that the cloud moves".to_owned());
     }
     let outcome = settled(&world, &before, old).await?;
     if outcome == Outcome::Succeeded && plan.must_be_noticed() && !(promotes && plan.strategy == "gated") {
@@ -218,6 +231,8 @@ async fn settled(world: &World, before: &Observed, old: Option<ReleaseId>) -> Re
         Outcome::RolledBack if old.is_some() => old.map(|id| (id, 100)).into_iter().collect(),
         Outcome::Removed if old.is_none() => Vec::new(),
         Outcome::Destroyed => Vec::new(),
+        // A cloud may have been faster than whoever wanted it undone.
+        Outcome::Failed if record.why.ends_with(TOO_LATE) => vec![(record.id, 100)],
         other => return Err(format!("the record says {other:?}: {}", record.why)),
     };
     let live = world.observed().await;

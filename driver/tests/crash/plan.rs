@@ -2,19 +2,31 @@
 
 use dbird_core::{
     Reason,
+    provider::Driver,
     rollout::{Course, Request},
     spec::{Analysis, HookWhen, NoData, WeightStep},
 };
 use dbird_testkit::{
     faulty::{Dice, Rates},
-    memory::{Behaviour, Replicas, Serves, ServiceBody},
+    memory::{Behaviour, Beside, Replicas, Serves, ServiceBody},
 };
 
 use crate::support::{self, body, canary, course, hook};
 
 /// The strategies, each with about as many seeds.
-pub(crate) const STRATEGIES: [&str; 8] =
-    ["all-at-once", "blue-green", "swap", "recreate", "canary", "gated", "linear", "rolling"];
+pub(crate) const STRATEGIES: [&str; 11] = [
+    "all-at-once",
+    "blue-green",
+    "swap",
+    "recreate",
+    "canary",
+    "gated",
+    "linear",
+    "rolling",
+    "blue-green beside",
+    "linear beside",
+    "gated beside",
+];
 /// Copies in a rolling release.
 const COPIES: u32 = 4;
 
@@ -33,7 +45,7 @@ pub(crate) struct Plan {
 impl Plan {
     /// The plan of a seed.
     pub(crate) fn choose(dice: &Dice) -> Plan {
-        let strategy = STRATEGIES[dice.below(8) as usize];
+        let strategy = STRATEGIES[dice.below(11) as usize];
         let behaves = match dice.below(10) {
             0 => Behaviour::Dies { last_words: "no".into() },
             1 => Behaviour::NeverReady,
@@ -59,6 +71,10 @@ impl Plan {
             let when = moments[dice.below(5) as usize];
             let code = if dice.below(3) == 0 { "1" } else { "0" };
             course.hooks = vec![hook(when, &["exit", code])];
+        }
+        if strategy.ends_with("beside") {
+            course.driven = Driver::Cloud;
+            body.beside = Some(beside(&course, dice));
         }
         if dice.below(4) == 0 {
             let code = if dice.below(6) == 0 { "1" } else { "0" };
@@ -90,7 +106,8 @@ impl Plan {
         let Some(analysis) = &self.course.analysis else { return false };
         let held = |w: &WeightStep| w.weight < 100 && (w.gate || w.pause_ms >= 2 * analysis.interval_ms);
         // Somebody may go on all the same; a first release has nobody to share traffic with.
-        let judged = !self.people && !self.first_release && self.reason == Reason::Deploy;
+        let ours = self.course.driven == Driver::Dbird;
+        let judged = ours && !self.people && !self.first_release && self.reason == Reason::Deploy;
         judged && self.body.serves.errors_permille >= 300 && self.course.weights.iter().any(held)
     }
 }
@@ -102,12 +119,12 @@ fn of(strategy: &str, dice: &Dice) -> Course {
         "canary" => canary(),
         "swap" => Course { swap: true, ..named },
         "recreate" => Course { swap: true, cold: true, ..named },
-        "gated" => Course {
+        "gated" | "gated beside" => Course {
             weights: vec![step(10, 0, true), step(30, 1_000, false), step(60, 0, true), step(100, 0, false)],
             pause_limit_ms: 4_000,
             ..named
         },
-        "linear" => {
+        "linear" | "linear beside" => {
             let weights = (1..=5).map(|n| step(n * 20, if n < 5 { 700 } else { 0 }, false)).collect();
             Course { weights, ..named }
         }
@@ -118,6 +135,23 @@ fn of(strategy: &str, dice: &Dice) -> Course {
             Course { weights, batches, copies: COPIES, ..named }
         }
         _ => named,
+    }
+}
+
+/// The same as the cloud does it by itself.
+fn beside(course: &Course, dice: &Dice) -> Beside {
+    let shares = course.weights.iter().filter(|w| w.weight < 100).map(|w| (w.weight, w.pause_ms));
+    let gates = course.weights.iter().any(|w| w.gate);
+    let first_gate = gates || !course.hooks_at(HookWhen::BeforeTraffic).is_empty() || dice.below(2) == 0;
+    let unclear_ms = if course.analysis.is_some() { course.pause_limit_ms } else { 0 };
+    Beside {
+        shares: shares.collect(),
+        first_gate,
+        gates,
+        gate_limit_ms: course.pause_limit_ms,
+        bake_ms: course.bake_ms + unclear_ms,
+        bake_gate: dice.below(2) == 0,
+        alarm_ms: (dice.below(6) == 0).then(|| dice.below(3_000)),
     }
 }
 

@@ -1,15 +1,17 @@
 //! What failures mean: answers that no emulator gives, servers that don't answer, settings that can't be used. Each says what to
 //! do and whether trying again can help, and none prints a secret.
 
-use std::sync::Arc;
+use std::{error::Error, path::Path, sync::Arc};
 
-use dbird_driver::{Series, Store};
+use async_trait::async_trait;
+use dbird_core::Cloud;
+use dbird_driver::{Keys, Series, Signer, Store, open_store_with};
 use tokio::net::TcpListener;
 
 use crate::{
     fake::Fake,
     laws::{CANARY, refused},
-    open,
+    open, target,
 };
 
 fn variables(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
@@ -196,4 +198,47 @@ fn settings_that_can_not_be_used_are_named() {
     }
     let trusted = [("AWS_ENDPOINT_URL", "http://store.example"), ("AWS_ALLOW_HTTP", "true")];
     assert_eq!(open("s3://b/p/", "dev", &variables(&trusted)).unwrap().place(), "s3://b/p/local/bird/dev");
+}
+
+/// Signs with these keys, or has none.
+struct Signs(Option<&'static str>);
+
+#[async_trait]
+impl Signer for Signs {
+    async fn keys(&self) -> Result<Keys, Box<dyn Error + Send + Sync>> {
+        let id = self.0.ok_or("the session has expired")?;
+        Ok(Keys { id: id.to_owned(), secret: CANARY.to_owned(), session: None })
+    }
+}
+
+#[tokio::test]
+async fn somebody_else_signs() {
+    let keys = Keys { id: "AKIAOTHER".to_owned(), secret: CANARY.to_owned(), session: Some(CANARY.to_owned()) };
+    assert!(!format!("{keys:?}").contains(CANARY));
+    for id in [Some("AKIAOTHER"), None] {
+        let fake = Fake::start(|_, _, _| (404, body("NoSuchKey", "no"))).await;
+        let endpoint = format!("http://127.0.0.1:{}", fake.port);
+        // What the variables say does not count then.
+        let variables = variables(&[("AWS_ENDPOINT_URL", &endpoint), ("AWS_ACCESS_KEY_ID", "AKIAVARIABLE")]);
+        let signer: Arc<dyn Signer> = Arc::new(Signs(id));
+        let place = Path::new("/nowhere");
+        let store =
+            open_store_with("s3://state/p", place, Cloud::Aws, &target("dev"), &variables, Some(signer)).unwrap();
+        let read = store.read(Series::Journal, 1).await;
+        let signed = fake.signed.lock().unwrap().clone();
+        match id {
+            Some(id) => {
+                assert!(read.unwrap().is_none());
+                assert!(
+                    !signed.is_empty() && signed.iter().all(|s| s.contains(&format!("Credential={id}/"))),
+                    "{signed:?}"
+                );
+            }
+            None => {
+                let e = read.unwrap_err();
+                assert!(format!("{:?}", e.source).contains("the session has expired"), "{e:?}");
+                assert!(signed.is_empty(), "{signed:?}");
+            }
+        }
+    }
 }

@@ -19,6 +19,8 @@ pub(crate) struct Fake {
     pub(crate) port: u16,
     /// Method and path of each request.
     pub(crate) asked: Arc<Mutex<Vec<(String, String)>>>,
+    /// Who signed each request, as its header says.
+    pub(crate) signed: Arc<Mutex<Vec<String>>>,
 }
 
 impl Fake {
@@ -28,13 +30,19 @@ impl Fake {
         let port = listener.local_addr().unwrap().port();
         let asked: Arc<Mutex<Vec<(String, String)>>> = Arc::default();
         let remembered = asked.clone();
+        let signed: Arc<Mutex<Vec<String>>> = Arc::default();
+        let signatures = signed.clone();
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 let (answers, asked) = (answers.clone(), remembered.clone());
+                let signatures = signatures.clone();
                 let service = service_fn(move |request: Request<Incoming>| {
                     let (answers, asked) = (answers.clone(), asked.clone());
+                    let signatures = signatures.clone();
                     async move {
                         let (head, body) = request.into_parts();
+                        let signature = head.headers.get("authorization").and_then(|value| value.to_str().ok());
+                        signatures.lock().unwrap().push(signature.unwrap_or_default().to_owned());
                         let _ = body.collect().await;
                         let (method, path) = (head.method.to_string(), head.uri.path().to_owned());
                         let n = {
@@ -55,6 +63,6 @@ impl Fake {
                 tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
             }
         });
-        Fake { port, asked }
+        Fake { port, asked, signed }
     }
 }

@@ -39,7 +39,7 @@ pub(crate) fn target(environment: &str) -> Target {
 }
 
 pub(crate) fn open(url: &str, environment: &str, variables: &[(String, String)]) -> Result<Arc<dyn Store>, StoreError> {
-    open_store_with(url, Path::new("/nowhere"), Cloud::Local, &target(environment), variables)
+    open_store_with(url, Path::new("/nowhere"), Cloud::Local, &target(environment), variables, None)
 }
 
 /// A server's store, with `secret` naming the variable that a stranger has wrong.

@@ -47,6 +47,12 @@ pub enum Fault {
     LeavesTheParentSmall,
     /// Only one release's requests are counted.
     CountsOneRelease,
+    /// Every gate has the same name.
+    ReusesGates,
+    /// A share on the way is not told.
+    HidesShares,
+    /// A candidate that is undone keeps some traffic.
+    KeepsAShare,
 }
 
 /// Each law by name, with a fault that it must catch.
@@ -73,4 +79,11 @@ pub const MUST_BE_CAUGHT: [(&str, Fault); 22] = [
     ("ready copies never fall below", Fault::StopsBeforeStarting),
     ("a scaled-down parent comes back", Fault::LeavesTheParentSmall),
     ("samples count what was served", Fault::CountsOneRelease),
+];
+
+/// The same for what only a cloud promises that moves traffic by itself.
+pub const MUST_BE_CAUGHT_BESIDE: [(&str, Fault); 3] = [
+    ("a gate is passed once", Fault::ReusesGates),
+    ("shares on the way are told", Fault::HidesShares),
+    ("stopping on the way gives all back", Fault::KeepsAShare),
 ];

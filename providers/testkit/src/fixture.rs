@@ -33,6 +33,13 @@ pub trait Fixture: Send + Sync {
     /// The same steps, with a service of so many copies.
     fn with_copies(&self, works: Vec<Work>, copies: u32) -> Vec<Work>;
 
+    /// The same steps, where the cloud moves traffic by itself: it waits to be let on before any traffic and, if that is
+    /// wanted, at each share on its way, of which there is at least one.
+    fn waiting(&self, works: Vec<Work>, on_the_way: bool) -> Vec<Work> {
+        let _ = on_the_way;
+        works
+    }
+
     /// Has requests sent to the service, about as many; how many were answered in all. None where that can't be done.
     async fn ask(&self, target: &Target, count: u64) -> Option<u64>;
 

@@ -1,9 +1,11 @@
 //! One simulated account in one region: what its services share, and the address that answers for them all.
 
 pub(crate) mod acm;
+pub(crate) mod bag;
 pub(crate) mod cloudformation;
 pub(crate) mod cloudwatch;
 pub(crate) mod codedeploy;
+pub(crate) mod dispatch;
 pub(crate) mod ecr;
 pub(crate) mod ecs;
 pub(crate) mod efs;
@@ -11,6 +13,7 @@ pub(crate) mod elb;
 pub(crate) mod fault;
 pub(crate) mod faults;
 pub(crate) mod iam;
+pub(crate) mod kms;
 pub(crate) mod logs;
 pub(crate) mod network;
 pub(crate) mod quotas;
@@ -19,9 +22,12 @@ pub(crate) mod s3;
 pub(crate) mod scaling;
 pub(crate) mod secrets;
 pub(crate) mod server;
+pub(crate) mod sns;
 pub(crate) mod spans;
 pub(crate) mod ssm;
 pub(crate) mod sts;
+pub(crate) mod tags;
+pub(crate) mod upstream;
 pub(crate) mod wire;
 
 use std::{path::PathBuf, sync::Arc};
@@ -29,7 +35,7 @@ use std::{path::PathBuf, sync::Arc};
 use serde_json::Value;
 
 pub(crate) use fault::Fault;
-pub use server::{Running, start};
+pub use server::{Running, start, start_at};
 
 use crate::Clock;
 
@@ -95,6 +101,17 @@ pub(crate) fn flag(input: &Value, name: &str) -> Option<bool> {
     value.as_bool().or_else(|| value.as_str()?.parse().ok())
 }
 
+/// A member that is a time, in Unix milliseconds, however it was sent: as seconds since 1970 or as ISO 8601.
+pub(crate) fn time_ms(input: &Value, name: &str) -> Option<u64> {
+    let value = input.get(name)?;
+    match value.as_f64() {
+        Some(seconds) => Some((seconds * 1000.0).round() as u64),
+        None => value.as_str().and_then(|text| {
+            text.parse::<f64>().ok().map(|s| (s * 1000.0) as u64).or_else(|| wire::time::parse_iso(text))
+        }),
+    }
+}
+
 /// The members of a list; none of them where it is absent.
 pub(crate) fn list<'a>(input: &'a Value, name: &str) -> &'a [Value] {
     input.get(name).and_then(Value::as_array).map_or(&[], Vec::as_slice)
@@ -106,6 +123,7 @@ pub(crate) struct World {
     pub(crate) clock: Clock,
     pub(crate) faults: faults::Faults,
     pub(crate) spans: spans::Spans,
+    pub(crate) record: record::Record,
     pub(crate) network: network::Network,
     pub(crate) iam: iam::Iam,
     pub(crate) efs: efs::Efs,
@@ -121,6 +139,8 @@ pub(crate) struct World {
     pub(crate) acm: acm::Acm,
     pub(crate) quotas: quotas::Quotas,
     pub(crate) s3: s3::S3,
+    /// Kinds that nobody calls: topics and keys.
+    pub(crate) bags: bag::Bags,
     pub(crate) cloudformation: cloudformation::CloudFormation,
 }
 
@@ -131,9 +151,13 @@ impl World {
     }
 
     /// A new account with nothing in it.
-    pub(crate) fn new(settings: Settings) -> Arc<Self> {
+    ///
+    /// # Errors
+    /// If the record's file can't be opened.
+    pub(crate) fn new(settings: Settings) -> std::io::Result<Arc<Self>> {
         let clock = Clock::start(settings.speed);
-        Arc::new(World {
+        Ok(Arc::new(World {
+            record: record::Record::open(settings.record.as_deref())?,
             faults: faults::Faults::named(&settings.faults),
             spans: spans::Spans::default(),
             network: network::Network::default(),
@@ -151,9 +175,26 @@ impl World {
             acm: acm::Acm::default(),
             quotas: quotas::Quotas::default(),
             s3: s3::S3::default(),
+            bags: bag::Bags::default(),
             cloudformation: cloudformation::CloudFormation::default(),
             clock,
             settings,
-        })
+        }))
+    }
+
+    /// Ends whatever runs in the account.
+    pub(crate) async fn stop(self: &Arc<Self>) {
+        ecs::Ecs::end(self).await;
+    }
+
+    /// What a service tells of itself to tests, by name (`/_simulator/NAME`).
+    pub(crate) fn report(self: &Arc<Self>, name: &str) -> Option<Value> {
+        match name {
+            "elb" => Some(self.elb.report()),
+            "efs" => Some(self.efs.report()),
+            "elb" => Some(self.elb.report()),
+            "ecr" => Some(ecr::Ecr::expire(self)),
+            _ => None,
+        }
     }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use dbird_core::{
     Handle, Observed, Phase, Progress, ReleaseId, Start, Steer, StepKind, Target, TaskState, Weights, Work,
+    provider::Driver,
 };
 
 use super::{ONE, TWO, apply, expect, observe, roll_back, steer, until, weights};
@@ -13,7 +14,7 @@ use crate::{Fixture, Kind};
 const COPIES: u32 = 3;
 
 fn knows(f: &dyn Fixture, strategy: &str) -> bool {
-    f.provider().capabilities().strategies.contains_key(strategy)
+    f.provider().capabilities().strategies.get(strategy) == Some(&Driver::Dbird)
 }
 
 /// Makes a release of several copies, of which this much is started before it gets traffic.

@@ -1,5 +1,6 @@
 //! The laws. Each is tried on a fresh fixture; a law that says nothing about a provider (its capabilities exclude it) holds.
 
+mod beside;
 mod copies;
 mod hold;
 mod rollout;
@@ -10,7 +11,7 @@ use std::{future::Future, pin::Pin};
 
 use dbird_core::{
     Command, Handle, Observed, Phase, Progress, ProviderError, ReleaseId, Steer, StepKind, Target, Weights, Work,
-    provider::ErrorKind,
+    provider::{Driver, ErrorKind},
 };
 use tokio::time::Instant;
 
@@ -55,7 +56,7 @@ impl Law {
 
 /// Every law.
 pub fn all() -> Vec<Law> {
-    let laws: [(&'static str, Check); 22] = [
+    let laws: [(&'static str, Check); 25] = [
         ("looking changes nothing", |f| Box::pin(hold::looking_changes_nothing(f))),
         ("a candidate gets no traffic", |f| Box::pin(rollout::candidate_gets_no_traffic(f))),
         ("applying twice makes one", |f| Box::pin(rollout::applying_twice_makes_one(f))),
@@ -78,6 +79,9 @@ pub fn all() -> Vec<Law> {
         ("ready copies never fall below", |f| Box::pin(copies::ready_copies_never_fall_below(f))),
         ("a scaled-down parent comes back", |f| Box::pin(copies::scaled_down_parent_comes_back(f))),
         ("samples count what was served", |f| Box::pin(samples::samples_count_what_was_served(f))),
+        ("a gate is passed once", |f| Box::pin(beside::gate_is_passed_once(f))),
+        ("shares on the way are told", |f| Box::pin(beside::shares_on_the_way_are_told(f))),
+        ("stopping on the way gives all back", |f| Box::pin(beside::stopping_on_the_way_gives_all_back(f))),
     ];
     laws.into_iter().map(|(name, check)| Law { name, check }).collect()
 }
@@ -132,17 +136,32 @@ async fn steer(f: &dyn Fixture, target: &Target, handle: &Handle, how: Steer) ->
     f.provider().steer(target, handle, &how).await.map_err(|e| said(&format!("steer {how:?}"), &e))
 }
 
+/// The steps of a release that gets no traffic before it is told to.
+fn works(f: &dyn Fixture, target: &Target, release: ReleaseId, kind: Kind) -> Vec<Work> {
+    let works = f.works(target, release, kind);
+    if drives(f) { f.waiting(works, false) } else { works }
+}
+
 /// The service step of a release.
 fn service(f: &dyn Fixture, target: &Target, release: ReleaseId, kind: Kind) -> Result<Work, String> {
-    f.works(target, release, kind)
+    works(f, target, release, kind)
         .into_iter()
         .rfind(|w| w.kind == StepKind::Service)
         .ok_or_else(|| "the fixture has no service".into())
 }
 
+/// True where the cloud moves traffic by itself.
+fn drives(f: &dyn Fixture) -> bool {
+    f.provider().capabilities().strategies.values().all(|driver| *driver == Driver::Cloud)
+}
+
 /// Starts a release without waiting for its candidate.
 async fn start(f: &dyn Fixture, target: &Target, release: ReleaseId, kind: Kind) -> Result<Handle, String> {
-    for work in f.works(target, release, kind) {
+    begin(f, target, works(f, target, release, kind)).await
+}
+
+async fn begin(f: &dyn Fixture, target: &Target, works: Vec<Work>) -> Result<Handle, String> {
+    for work in works {
         let handle = apply(f, target, &work).await?;
         if work.kind == StepKind::Service {
             return Ok(handle);
@@ -160,10 +179,28 @@ async fn candidate(f: &dyn Fixture, target: &Target, release: ReleaseId, kind: K
 }
 
 async fn shift(f: &dyn Fixture, target: &Target, handle: &Handle, weights: Weights) -> Result<(), String> {
+    if drives(f) {
+        return take_over(f, target, handle, &weights).await;
+    }
     steer(f, target, handle, Steer::shift(weights.clone())).await?;
     until(f, target, handle, "the weights asked for", |p| p.phase == Phase::Ready && p.weights == weights)
         .await
         .map(drop)
+}
+
+/// Lets a release that its cloud moves past every gate, to all traffic or to where it is.
+async fn take_over(f: &dyn Fixture, target: &Target, handle: &Handle, weights: &Weights) -> Result<(), String> {
+    loop {
+        // A first release has nothing to wait for.
+        let rests = |p: &Progress| matches!(p.phase, Phase::Ready | Phase::Finished);
+        let there = |p: &Progress| rests(p) && p.weights == *weights;
+        let progress = until(f, target, handle, "a gate", |p| there(p) || !p.gates.is_empty()).await?;
+        match progress.gates.first() {
+            _ if there(&progress) => return Ok(()),
+            Some(gate) => steer(f, target, handle, Steer::Continue { gate: gate.clone() }).await?,
+            None => {}
+        }
+    }
 }
 
 /// Makes a release and lets it take over.

@@ -196,6 +196,11 @@ impl Cloud {
                 let mut progress = Progress::in_phase(rollout.phase());
                 progress.waiting_for = rollout.waiting_for().to_owned();
                 progress.weights = self.weights.clone();
+                progress.gates.extend(rollout.gate());
+                let on_the_way = rollout.phase() == Phase::Shifting;
+                if let (Some(Fault::HidesShares), true, Some(parent)) = (self.fault, on_the_way, rollout.parent) {
+                    progress.weights = Weights::all(parent);
+                }
                 progress.endpoints.insert("service".to_owned(), "memory://service".to_owned());
                 let event =
                     |(at_unix_ms, text): &(u64, String)| ProgressEvent { at_unix_ms: *at_unix_ms, text: text.clone() };

@@ -23,6 +23,29 @@ pub struct ServiceBody {
     /// What its requests are like.
     #[serde(default)]
     pub serves: Serves,
+    /// How the cloud moves its traffic; none where it is told to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub beside: Option<Beside>,
+}
+
+/// How a cloud moves traffic by itself.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Beside {
+    /// The candidate's shares on the way to all traffic, with how long each lasts.
+    pub shares: Vec<(u8, u64)>,
+    /// It waits to be let on before any traffic.
+    pub first_gate: bool,
+    /// It waits to be let on after each share.
+    pub gates: bool,
+    /// What nobody lets on for so long is undone.
+    pub gate_limit_ms: u64,
+    /// The previous release is kept for so long.
+    pub bake_ms: u64,
+    /// That can be ended early.
+    pub bake_gate: bool,
+    /// It undoes it by itself so long after its first traffic.
+    pub alarm_ms: Option<u64>,
 }
 
 /// How many copies run; 1 where nothing is said.

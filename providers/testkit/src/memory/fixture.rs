@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use dbird_core::{Action, Digest, Provider, ReleaseId, StepId, StepKind, Target, Work, provider::Start};
 use serde_json::{Value, json};
 
-use super::{Behaviour, MemoryProvider, ServiceBody, VirtualClock};
+use super::{Behaviour, Beside, MemoryProvider, ServiceBody, VirtualClock};
 use crate::{Fixture, Kind, broken::Fault};
 
 const LAST_WORDS: &str = "I can't find my configuration";
@@ -14,6 +14,8 @@ const LAST_WORDS: &str = "I can't find my configuration";
 /// A fresh provider with known services.
 pub struct MemoryFixture {
     provider: MemoryProvider,
+    /// How its releases move by themselves, where they do.
+    beside: Option<Beside>,
 }
 
 impl MemoryFixture {
@@ -25,7 +27,21 @@ impl MemoryFixture {
                 Some(fault) => MemoryProvider::broken(clock, fault),
                 None => MemoryProvider::new(clock),
             },
+            beside: None,
         }
+    }
+
+    /// The same, whose releases move by themselves.
+    pub fn driving(fault: Option<Fault>) -> Self {
+        let fixture = MemoryFixture::new(fault);
+        let beside = Beside {
+            shares: vec![(20, 100), (60, 100)],
+            gate_limit_ms: 60_000,
+            bake_ms: 60_000,
+            bake_gate: true,
+            ..Beside::default()
+        };
+        MemoryFixture { provider: fixture.provider.driving(), beside: Some(beside) }
     }
 }
 
@@ -48,7 +64,8 @@ impl Fixture for MemoryFixture {
             Kind::First | Kind::Second => Behaviour::Healthy,
             Kind::Dies => Behaviour::Dies { last_words: LAST_WORDS.to_owned() },
         };
-        let body = ServiceBody { greeting: format!("{kind:?}"), behaves, ..ServiceBody::default() };
+        let beside = self.beside.clone();
+        let body = ServiceBody { greeting: format!("{kind:?}"), behaves, beside, ..ServiceBody::default() };
         vec![
             work("data", StepKind::Data, Action::Create, release, json!({ "name": "data" })),
             work("service", StepKind::Service, Action::Create, release, json!(body)),
@@ -58,6 +75,15 @@ impl Fixture for MemoryFixture {
     fn with_copies(&self, mut works: Vec<Work>, copies: u32) -> Vec<Work> {
         for work in works.iter_mut().filter(|work| work.kind == StepKind::Service) {
             work.body["replicas"] = copies.into();
+            work.document = Digest::of_json(&work.body);
+        }
+        works
+    }
+
+    fn waiting(&self, mut works: Vec<Work>, on_the_way: bool) -> Vec<Work> {
+        for work in works.iter_mut().filter(|work| work.kind == StepKind::Service) {
+            work.body["beside"]["first_gate"] = true.into();
+            work.body["beside"]["gates"] = on_the_way.into();
             work.document = Digest::of_json(&work.body);
         }
         works

@@ -5,6 +5,7 @@ mod clock;
 mod cloud;
 mod document;
 mod fixture;
+mod journey;
 mod rollout;
 mod running;
 mod steering;
@@ -24,7 +25,7 @@ use dbird_core::{
 };
 
 pub use clock::VirtualClock;
-pub use document::{Behaviour, Replicas, Serves, ServiceBody};
+pub use document::{Behaviour, Beside, Replicas, Serves, ServiceBody};
 pub use fixture::MemoryFixture;
 
 use crate::broken::Fault;
@@ -37,6 +38,7 @@ const POLL_MS: u64 = 1_000;
 pub struct MemoryProvider {
     clock: Arc<VirtualClock>,
     fault: Option<Fault>,
+    driver: Driver,
     clouds: Mutex<BTreeMap<String, Cloud>>,
     /// The last answer to a poll, by handle: the same answer again takes time.
     answered: Mutex<BTreeMap<String, Progress>>,
@@ -45,12 +47,24 @@ pub struct MemoryProvider {
 impl MemoryProvider {
     /// A provider that keeps its promises.
     pub fn new(clock: Arc<VirtualClock>) -> Self {
-        MemoryProvider { clock, fault: None, clouds: Mutex::default(), answered: Mutex::default() }
+        MemoryProvider {
+            clock,
+            fault: None,
+            driver: Driver::Dbird,
+            clouds: Mutex::default(),
+            answered: Mutex::default(),
+        }
     }
 
     /// A provider that breaks one.
     pub fn broken(clock: Arc<VirtualClock>, fault: Fault) -> Self {
         MemoryProvider { fault: Some(fault), ..MemoryProvider::new(clock) }
+    }
+
+    /// The same, whose releases move by themselves: each service document has to say how.
+    #[must_use]
+    pub fn driving(self) -> Self {
+        MemoryProvider { driver: Driver::Cloud, ..self }
     }
 
     /// Its clock.
@@ -101,11 +115,11 @@ impl Provider for MemoryProvider {
         let names = ["all-at-once", "blue-green", "canary", "linear", "rolling", "recreate"];
         Capabilities {
             cloud: CloudName::Local,
-            strategies: names.iter().map(|n| ((*n).to_owned(), Driver::Dbird)).collect(),
-            any_weights: true,
+            strategies: names.iter().map(|n| ((*n).to_owned(), self.driver)).collect(),
+            any_weights: self.driver.is_dbird(),
             gates: true,
             test_traffic: false,
-            swap: true,
+            swap: self.driver.is_dbird(),
             samples: true,
             one_off_tasks: true,
         }

@@ -7,6 +7,7 @@ use dbird_core::{Handle, Phase, ReleaseId, Start, Weights};
 use super::{
     cloud::Cloud,
     document::{Behaviour, ServiceBody},
+    journey::Journey,
     running::Running,
 };
 use crate::broken::Fault;
@@ -29,19 +30,48 @@ pub(super) struct Rollout {
     pub(super) copies: BTreeMap<ReleaseId, u32>,
     pub(super) stage: Stage,
     pub(super) events: Vec<(u64, String)>,
-    first_traffic_ms: Option<u64>,
+    pub(super) first_traffic_ms: Option<u64>,
+    /// Where the cloud moves traffic by itself.
+    pub(super) journey: Option<Journey>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Stage {
-    Making { until_ms: u64 },
+    Making {
+        until_ms: u64,
+    },
     Ready,
-    Shifting { to: Weights, part: Part, until_ms: u64 },
-    Finishing { until_ms: u64 },
+    /// The cloud waits to be let on.
+    AtGate {
+        gate: String,
+        until_ms: u64,
+    },
+    /// The cloud stays at a share.
+    Staying {
+        until_ms: u64,
+    },
+    /// The cloud keeps the previous release.
+    Baking {
+        until_ms: u64,
+    },
+    Shifting {
+        to: Weights,
+        part: Part,
+        until_ms: u64,
+    },
+    Finishing {
+        until_ms: u64,
+    },
     Finished,
-    RollingBack { part: Part, until_ms: u64 },
+    RollingBack {
+        part: Part,
+        until_ms: u64,
+    },
     RolledBack,
-    Failed { why: String, logs: Vec<String> },
+    Failed {
+        why: String,
+        logs: Vec<String>,
+    },
 }
 
 /// What a shift or a way back does right now.
@@ -74,7 +104,8 @@ impl Rollout {
         let events = vec![(now_ms, format!("{} {said}", handle.release))];
         let (behaviour, exclusive) = (body.behaves.clone(), body.exclusive);
         let copies = BTreeMap::new();
-        Rollout { handle, parent, behaviour, exclusive, cold, copies, stage, events, first_traffic_ms: None }
+        let journey = body.beside.clone().map(Journey::new);
+        Rollout { handle, parent, behaviour, exclusive, cold, copies, stage, events, first_traffic_ms: None, journey }
     }
 
     pub(super) fn ended(&self) -> bool {
@@ -84,7 +115,8 @@ impl Rollout {
     pub(super) fn phase(&self) -> Phase {
         match &self.stage {
             Stage::Making { .. } => Phase::Working,
-            Stage::Ready => Phase::Ready,
+            Stage::Ready | Stage::AtGate { .. } | Stage::Baking { .. } => Phase::Ready,
+            Stage::Staying { .. } => Phase::Shifting,
             Stage::Shifting { .. } => Phase::Shifting,
             Stage::Finishing { .. } => Phase::Finishing,
             Stage::Finished => Phase::Finished,
@@ -94,8 +126,14 @@ impl Rollout {
         }
     }
 
-    pub(super) fn waiting_for(&self) -> &'static str {
+    pub(super) fn waiting_for(&self) -> &str {
         match self.stage {
+            Stage::RollingBack { .. } | Stage::RolledBack if self.journey.is_some() => {
+                self.journey.as_ref().map_or("", |journey| &journey.undone)
+            }
+            Stage::Staying { .. } => "the time at a share to pass",
+            Stage::AtGate { .. } => "somebody to let it on",
+            Stage::Baking { .. } => "the bake to pass",
             Stage::Making { .. } => "readiness",
             Stage::Shifting { part: Part::Stopping, .. } => "the previous release to stop",
             Stage::Shifting { part: Part::Starting, .. } => "copies to be ready",
@@ -109,9 +147,16 @@ impl Rollout {
 
     /// When it moves by itself next.
     pub(super) fn next_ms(&self) -> Option<u64> {
+        [self.step_ms(), self.alarm_ms()].into_iter().flatten().min()
+    }
+
+    fn step_ms(&self) -> Option<u64> {
         match (&self.stage, &self.behaviour) {
             (Stage::Making { .. } | Stage::Shifting { part: Part::Starting, .. }, Behaviour::NeverReady) => None,
             (Stage::Making { until_ms } | Stage::Shifting { until_ms, .. }, _) => Some(*until_ms),
+            (Stage::AtGate { until_ms, .. } | Stage::Staying { until_ms } | Stage::Baking { until_ms }, _) => {
+                Some(*until_ms)
+            }
             (Stage::Finishing { until_ms } | Stage::RollingBack { until_ms, .. }, _) => Some(*until_ms),
             (Stage::Ready, Behaviour::DiesUnderTraffic { after_ms }) => self.first_traffic_ms.map(|t| t + after_ms),
             _ => None,
@@ -128,7 +173,17 @@ impl Cloud {
     pub(super) fn advance_rollout(&mut self, mut rollout: Rollout, now_ms: u64) -> Rollout {
         let candidate = rollout.handle.release;
         while let Some(at_ms) = rollout.next_ms().filter(|at| *at <= now_ms) {
+            if rollout.alarm_ms() == Some(at_ms) {
+                self.alarmed(&mut rollout, at_ms);
+                continue;
+            }
             match rollout.stage.clone() {
+                Stage::AtGate { .. } => self.undone_by_itself(&mut rollout, "nobody let it on in time", at_ms),
+                Stage::Staying { .. } => self.goes_on(&mut rollout, at_ms),
+                Stage::Baking { .. } => {
+                    rollout.say(at_ms, "the previous release drains");
+                    rollout.stage = Stage::Finishing { until_ms: at_ms + DRAIN_MS };
+                }
                 Stage::Making { .. } => self.made(&mut rollout, at_ms),
                 Stage::Ready => {
                     self.kill(candidate);
@@ -165,6 +220,7 @@ impl Cloud {
         }
         rollout.say(at_ms, format!("{candidate} is ready"));
         rollout.stage = Stage::Ready;
+        self.sets_out(rollout, at_ms);
     }
 
     fn died(&mut self, rollout: &mut Rollout, at_ms: u64) {
@@ -217,6 +273,7 @@ impl Cloud {
                 rollout.say(at_ms, format!("{candidate} has {} %", self.weights.of(candidate)));
                 if !self.shrink(&rollout.copies) {
                     rollout.stage = Stage::Ready;
+                    self.arrived(rollout, at_ms);
                     return;
                 }
                 (Part::Draining, DRAIN_MS)
@@ -254,7 +311,14 @@ impl Cloud {
         if self.fault != Some(Fault::LeavesTheFirst) || rollout.parent.is_some() {
             self.running.remove(&candidate);
         }
-        self.move_traffic(rollout.parent.map(Weights::all).unwrap_or_default(), at_ms);
+        let back = rollout.parent.map(Weights::all).unwrap_or_default();
+        match (self.fault, rollout.parent) {
+            (Some(Fault::KeepsAShare), Some(parent)) if self.weights.of(candidate) > 0 => {
+                self.running.insert(candidate, self.running[&parent].clone());
+                self.move_traffic(Weights([(parent, 90), (candidate, 10)].into()), at_ms);
+            }
+            _ => self.move_traffic(back, at_ms),
+        }
         if self.fault == Some(Fault::RestoresAnotherDocument)
             && let (Some(parent), Some(body)) = (rollout.parent, gone)
             && let Some(running) = self.running.get_mut(&parent)

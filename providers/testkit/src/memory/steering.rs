@@ -20,6 +20,10 @@ impl Cloud {
         let conflict = |why: &str| Err(error(ErrorKind::Conflict, "steer", format!("{release} {why}")));
         let everything = self.weights.of(release) == 100;
         match (steer, rollout.stage.clone()) {
+            (Steer::Shift { .. }, _) if rollout.journey.is_some() => {
+                return Err(error(ErrorKind::Unsupported, "steer", "the cloud moves the traffic".to_owned()));
+            }
+            (Steer::Finish, Stage::Baking { .. }) => self.ends_bake(&mut rollout, now_ms),
             (Steer::Shift { .. }, Stage::RolledBack) if self.fault == Some(Fault::ObeysLateCalls) => {
                 rollout.stage = Stage::Ready;
                 self.restart(release, now_ms);
@@ -55,9 +59,7 @@ impl Cloud {
                 rollout.say(now_ms, "traffic goes back");
                 self.begin_way_back(&mut rollout, now_ms);
             }
-            (Steer::Continue { .. }, _) => {
-                return Err(error(ErrorKind::Unsupported, "steer", "there are no gates here".to_owned()));
-            }
+            (Steer::Continue { gate }, _) => self.let_on(&mut rollout, gate, now_ms)?,
         }
         self.rollouts.insert(release, rollout);
         Ok(())
@@ -84,7 +86,7 @@ impl Cloud {
         rollout.stage = Stage::Shifting { to, part, until_ms: now_ms + takes_ms };
     }
 
-    fn begin_way_back(&mut self, rollout: &mut Rollout, now_ms: u64) {
+    pub(super) fn begin_way_back(&mut self, rollout: &mut Rollout, now_ms: u64) {
         let parent = rollout.parent.and_then(|parent| self.running.get_mut(&parent));
         let (part, takes_ms) = match parent {
             Some(_) if self.fault == Some(Fault::LeavesTheParentSmall) => (Part::Moving, BACK_MS),

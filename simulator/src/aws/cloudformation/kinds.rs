@@ -52,7 +52,14 @@ pub(crate) trait Kind: Sync {
     fn create(&self, world: &Arc<World>, place: &Place, properties: &Value) -> Result<Made, Fault>;
 
     /// Changes one in place; its attributes afterwards.
-    fn update(&self, world: &Arc<World>, physical_id: &str, place: &Place, before: &Value, after: &Value) -> Result<Made, Fault>;
+    fn update(
+        &self,
+        world: &Arc<World>,
+        physical_id: &str,
+        place: &Place,
+        before: &Value,
+        after: &Value,
+    ) -> Result<Made, Fault>;
 
     /// Whether a change of this property (its top-level name) makes it anew.
     fn replaces(&self, property: &str) -> Replaces;

@@ -1,5 +1,0 @@
-//! Under construction.
-
-/// Under construction.
-#[derive(Debug, Default)]
-pub(crate) struct Logs {}

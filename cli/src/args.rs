@@ -32,17 +32,18 @@ fn version() -> String {
     disable_help_subcommand = false,
     after_help = "\
 Exit codes:
-    0  done                              4  `plan --exit-code` found changes
-    1  failed; what is live is stated    5  another deploy holds the lease
-    2  usage or configuration            6  left at a manual gate
-    3  failed; the previous release is   130  interrupted
-       serving again
+    0  done                              4  `plan --exit-code` found changes,
+    1  failed; what is live is stated       `drift --exit-code` found drift
+    2  usage or configuration            5  another deploy holds the lease
+    3  failed; the previous release is   6  left at a manual gate
+       serving again                     130  interrupted
 
 Examples:
     dbird init                           set up a new service, in a few questions
     dbird deploy                         build, and deploy to this machine
     dbird deploy -e prod --from dev      the very image that runs in dev
     dbird plan --set env.GREETING=ho     what would that change?
+    dbird rehearse -e prod               the same on a simulated AWS
     dbird promote                        a rollout that waits goes on
     dbird rollback                       back to the previous release"
 )]
@@ -109,10 +110,13 @@ pub(crate) enum Command {
     Validate(commands::validate::Args),
     Explain(commands::explain::Args),
     Render(commands::render::Args),
+    Bootstrap(commands::bootstrap::Args),
     Plan(commands::plan::Args),
+    Rehearse(commands::rehearse::Args),
     Deploy(commands::deploy::Args),
     Status(commands::status::Args),
     History(commands::history::Args),
+    Drift(commands::drift::Args),
     Promote(commands::promote::Args),
     Abort(commands::abort::Args),
     Pause(commands::pause::Args),

@@ -13,6 +13,7 @@ mod image;
 mod interrupt;
 mod output;
 mod project;
+mod rehearsal;
 mod scaffold;
 mod session;
 mod teller;

@@ -141,6 +141,20 @@ impl Project {
 
     /// The documents of a specification, from the project's own templates where it has any.
     pub(crate) fn render(&self, spec: &Spec, image: Option<&ImageRef>) -> Result<Documents> {
+        let own = self.templates()?;
+        let find = |name: &str| own.iter().find(|(n, _)| *n == name).map(|(_, text)| text.clone());
+        Ok(dbird_templates::render(spec, image, Some(&find))?)
+    }
+
+    /// The template of the bucket that keeps the state on AWS.
+    pub(crate) fn bootstrap(&self, bucket: &str, service: &str) -> Result<serde_json::Value> {
+        let own = self.templates()?;
+        let find = |name: &str| own.iter().find(|(n, _)| *n == name).map(|(_, text)| text.clone());
+        Ok(dbird_templates::bootstrap(bucket, service, Some(&find))?)
+    }
+
+    /// The project's own templates by name.
+    fn templates(&self) -> Result<Vec<(&'static str, String)>> {
         let mut own = Vec::new();
         for (name, _) in dbird_templates::BUILT_IN {
             let path = self.folder.join("templates").join(name);
@@ -150,8 +164,7 @@ impl Project {
                 Err(e) => return Err(Failure::io("read the template", &path, &e)),
             }
         }
-        let find = |name: &str| own.iter().find(|(n, _)| *n == name).map(|(_, text)| text.clone());
-        Ok(dbird_templates::render(spec, image, Some(&find))?)
+        Ok(own)
     }
 
     fn layer(&self, file: &str) -> Result<Layer> {

@@ -57,7 +57,7 @@ impl Session {
     pub(crate) fn open(cx: &Context, spec: &Spec, command: &str, interrupts: Option<&Interrupts>) -> Result<Self> {
         let project = cx.project()?.clone();
         let target = Target { service: spec.service.name.clone(), environment: spec.environment.clone() };
-        let cloud = Reached::open(&project, spec)?;
+        let cloud = Reached::open(&project, spec, cx.simulated())?;
         let provider = cloud.provider();
         let store = cloud.store(&project, spec, &target)?;
         let who = Who {
@@ -90,7 +90,7 @@ impl Session {
 
     /// What is live.
     pub(crate) async fn observe(&self) -> Result<Observed> {
-        Ok(self.provider.observe(&self.target).await?)
+        Ok(self.operator.observe().await?)
     }
 
     /// Finishes or undoes what an interrupted command left; the driver tells what it finds.
@@ -222,7 +222,7 @@ impl Session {
     async fn ended(&self, ended: Ended) -> Result<Done> {
         let exit_code = ended.exit_code();
         let Ended { release, logs, live, endpoints, interrupted, error } = ended;
-        let live = self.live_release(live, &endpoints).await;
+        let live = self.live_release(live, &release, &endpoints).await;
         let view = ReleaseView::of(&release, exit_code == 0);
         let (id, why) = (view.id.clone(), view.why.clone());
         if exit_code == 0 {
@@ -251,8 +251,14 @@ impl Session {
         Err(Failure { logs, ..failure })
     }
 
-    async fn live_release(&self, live: Option<ReleaseId>, endpoints: &BTreeMap<String, String>) -> Live {
+    async fn live_release(
+        &self,
+        live: Option<ReleaseId>,
+        ended: &Release,
+        endpoints: &BTreeMap<String, String>,
+    ) -> Live {
         let image = match live {
+            Some(id) if id == ended.id => ended.image.clone(),
             Some(id) => self.operator.release(id).await.ok().flatten().and_then(|r| r.image),
             None => None,
         };

@@ -72,7 +72,9 @@ impl Teller {
             Told::StepStarted { step, .. } => self.step(step, StepState::Started, 0),
             Told::StepFinished { step, took_ms, .. } => self.step(step, StepState::Done, *took_ms),
             Told::StepFailed { step, took_ms, .. } => self.step(step, StepState::Failed, *took_ms),
-            Told::Happened { step, text, .. } => Event::Happened { step: step.to_string(), text: text.clone() },
+            Told::Happened { step, at_unix_ms, text } => {
+                Event::Happened { step: step.to_string(), happened_unix_ms: *at_unix_ms, text: text.clone() }
+            }
             Told::Shifting { weights, .. } => Event::Traffic { reached: false, weights: shares(weights) },
             Told::Shifted { weights, .. } => Event::Traffic { reached: true, weights: shares(weights) },
             Told::Looked { .. } => Event::Look(look(told)?),

@@ -18,6 +18,18 @@ pub struct Delivery {
     pub strategy: Strategy,
 }
 
+impl Delivery {
+    /// True where AWS waits at each weight until it is let on: for a person at a gate, or for the looks.
+    pub fn waits_at_weights(&self, judged: bool) -> bool {
+        let in_parts = match &self.strategy {
+            Strategy::Canary { steps } => judged || steps.iter().any(|step| step.gate),
+            Strategy::Linear { .. } => judged,
+            _ => false,
+        };
+        self.controller == Controller::Ecs && in_parts
+    }
+}
+
 impl Spec {
     /// What is done on the way to a release. Elsewhere than on AWS that is what was asked for.
     ///

@@ -357,6 +357,7 @@ fn it_may_be_left_where_nobody_is_needed() {
         ("plain", canary(), true, true),
         ("judged", judged(), false, true),
         ("gated", gated, false, true),
+        ("let on at each weight", Course { waits: true, ..judged() }, false, false),
         ("hooked", hooked, false, true),
         ("ours", Course { driven: Driver::Dbird, ..canary() }, false, false),
     ] {

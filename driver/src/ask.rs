@@ -105,7 +105,10 @@ impl Operator {
             Ok((_, None)) => return Err(self.give_back(lease, Error::NoRollout).await),
             Err(e) => return Err(self.give_back(lease, e).await),
         };
+        let beside = found.begun.plan.course.as_ref().is_some_and(Course::is_cloud_driven);
         let at = found.parked.or_else(|| waited_at(&found).filter(|_| request == Request::Promote));
+        // Where the cloud is by now it says itself.
+        let at = at.filter(|_| !beside);
         let (lease, result) = match at {
             Some(step) => self.go_on(lease, journal, found, step, request, no_wait).await,
             None => {
@@ -115,7 +118,6 @@ impl Operator {
                     found.undoing = Some((aborted(&self.who.actor, why), Vec::new()));
                 }
                 // Whoever goes with its cloud from here hears it as if somebody else had asked.
-                let beside = found.begun.plan.course.as_ref().is_some_and(Course::is_cloud_driven);
                 if beside && !matches!(request, Request::Abort { .. }) {
                     let run = format!("{}-{:016x}", self.machine.pid, random());
                     let about = (found.begun.release, None);

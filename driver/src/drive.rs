@@ -44,10 +44,15 @@ impl Run<'_> {
                 if let Verdict::Unclear(Unclear::NoSource { .. }) = engine.verdict() {
                     engine.explain(eyes.trouble(), Vec::new());
                 }
+                if watched.goes_back() && engine.logs().is_empty() {
+                    let logs = self.last_lines().await;
+                    engine.explain("", logs);
+                }
                 self.operator.report(&Event::RollingBack { why: engine.why().to_owned() });
             }
             let happened = match decision {
                 Decision::Done { outcome, why, logs } => {
+                    let logs = if logs.is_empty() { engine.logs().to_vec() } else { logs };
                     self.looked = eyes.last();
                     return Ok(End { outcome, why, logs });
                 }
@@ -235,6 +240,9 @@ impl Run<'_> {
     pub(crate) async fn hooks_before(&mut self, serving: ReleaseId) -> Result<Option<String>, Error> {
         let Some(course) = &self.begun.plan.course else { return Ok(None) };
         let hooks = course.hooks_at(HookWhen::Before);
+        if hooks.is_empty() {
+            return Ok(None);
+        }
         let mut inbox = Inbox::open(self.operator.store.clone(), self.begun.release, &self.requests_taken).await?;
         for index in hooks {
             let (failure, aborts) = self.abortable_hook(index, serving, 0, &mut inbox).await?;

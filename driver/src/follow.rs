@@ -41,6 +41,11 @@ impl Watched {
         self.last.as_ref().is_some_and(|p| !p.gates.is_empty())
     }
 
+    /// True where the cloud was heard to undo it.
+    pub(crate) fn goes_back(&self) -> bool {
+        self.last.as_ref().is_some_and(|p| matches!(p.phase, Phase::RollingBack | Phase::RolledBack))
+    }
+
     /// Where it answers, as it was last heard.
     pub(crate) fn endpoint(&self, name: &str) -> Option<String> {
         self.last.as_ref().and_then(|p| p.endpoints.get(name).cloned())
@@ -51,7 +56,8 @@ impl Run<'_> {
     /// Follows a step that makes no release to its end.
     pub(crate) async fn follow(&mut self, handle: &Handle) -> Result<Result<Progress, Verdict>, Error> {
         let clock = self.operator.clock.clone();
-        let limit_ms = self.begun.plan.course.as_ref().map_or(STEP_LIMIT_MS, |c| c.deadline_ms);
+        // What the cloud needs for a network has nothing to do with how long a rollout may take.
+        let limit_ms = self.begun.plan.course.as_ref().map_or(0, |c| c.deadline_ms).max(STEP_LIMIT_MS);
         let until_ms = clock.boot_ms().saturating_add(limit_ms);
         let mut watched = Watched::default();
         loop {

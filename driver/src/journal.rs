@@ -36,6 +36,19 @@ impl Journal {
         Ok((Journal { store, clock, run, number }, unfinished))
     }
 
+    /// Opens it where this entry was its last, and nothing was left unfinished there; as [`Journal::open`] where it has grown.
+    pub(crate) async fn reopen(
+        store: Arc<dyn Store>,
+        clock: Arc<dyn Clock>,
+        run: String,
+        last: u64,
+    ) -> Result<(Journal, Option<Unfinished>), Error> {
+        match store.read(Series::Journal, last + 1).await? {
+            None => Ok((Journal { store, clock, run, number: last }, None)),
+            Some(_) => Journal::open(store, clock, run).await,
+        }
+    }
+
     /// The number of the last entry.
     pub(crate) fn number(&self) -> u64 {
         self.number

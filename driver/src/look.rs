@@ -149,7 +149,7 @@ impl Run<'_> {
         let restarts = restarts(&observed, candidate);
         let before = *eyes.restarts_before.get_or_insert(restarts);
         let health = health(&observed, candidate, restarts.saturating_sub(before));
-        let found = Found { look: None, health: Some(health) };
+        let found = Found { look: None, health: told_of(&observed, candidate).then_some(health) };
         let releases: Vec<_> = [Some(candidate), beside].into_iter().flatten().collect();
         let tasks = addresses(&observed, &releases);
         let asked = self.bounded(LOOK_MS, ask(eyes, window_ms, &releases, &tasks)).await;
@@ -341,6 +341,11 @@ fn addresses(observed: &Observed, releases: &[ReleaseId]) -> Vec<TaskAddress> {
 fn restarts(observed: &Observed, release: ReleaseId) -> u32 {
     let tasks = observed.releases.iter().filter(|r| r.id == release).flat_map(|r| &r.tasks);
     tasks.fold(0, |sum, t| sum.saturating_add(t.restarts))
+}
+
+/// Whether anything is said of the candidate's tasks: a cloud need not list them while all of them are ready.
+fn told_of(observed: &Observed, candidate: ReleaseId) -> bool {
+    !observed.releases.iter().any(|r| r.id == candidate && r.ready && r.tasks.is_empty())
 }
 
 fn health(observed: &Observed, candidate: ReleaseId, restarts: u32) -> Health {

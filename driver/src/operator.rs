@@ -1,9 +1,13 @@
 //! Whoever operates one service in one environment: everything that the command line asks of a driver.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use dbird_core::{
-    Command, Documents, Outcome, Phase, Plan, Provider, ProviderError, Reason, Release, ReleaseId, Steer, Target,
+    Command, Documents, Observed, Outcome, Phase, Plan, Provider, ProviderError, Reason, Release, ReleaseId, Steer,
+    Target,
     provider::ErrorKind,
     rollout::{Decide, Engine},
 };
@@ -21,6 +25,8 @@ use crate::{
 
 /// A rollout that the journal knows nothing of may take this long to be undone.
 const STRANGER_LIMIT_MS: u64 = 600_000;
+/// What was seen so lately need not be asked for again before anything is begun: a plan is checked under the lease.
+const SEEN_LATELY_MS: u64 = 1_000;
 /// How often `wait` looks.
 const WAIT_LOOK_MS: u64 = 200;
 
@@ -129,6 +135,10 @@ pub struct Operator {
     reporter: Arc<dyn Reporter>,
     pub(crate) machine: Machine,
     decides: Arc<Decides>,
+    /// What [`Operator::recover`] saw, and when.
+    seen: Mutex<Option<(u64, Observed)>>,
+    /// The journal's last entry then, where it was an end.
+    ended_at: Mutex<Option<u64>>,
 }
 
 /// Makes what decides in a rollout.
@@ -139,7 +149,8 @@ impl Operator {
     pub fn new(provider: Arc<dyn Provider>, store: Arc<dyn Store>, target: Target, who: Who) -> Self {
         let (clock, interrupt, reporter) = (Arc::new(SystemClock), Interrupt::new(), Arc::new(Silent));
         let decides: Arc<Decides> = Arc::new(|engine| Box::new(engine));
-        Operator { provider, store, target, who, clock, interrupt, reporter, machine: Machine::here(), decides }
+        let (machine, seen, ended_at) = (Machine::here(), Mutex::default(), Mutex::default());
+        Operator { provider, store, target, who, clock, interrupt, reporter, machine, decides, seen, ended_at }
     }
 
     /// Tells somebody what happens.
@@ -275,7 +286,8 @@ impl Operator {
     /// Finishes or undoes what an earlier command left when it died. To be called first by every command that changes
     /// something; costs one look when there is nothing to do.
     pub async fn recover(&self) -> Result<Option<Recovered>, Error> {
-        if journal::tail(&*self.store).await?.1.is_none() {
+        if let (last, None) = journal::tail(&*self.store).await? {
+            *self.ended_at.lock().unwrap_or_else(PoisonError::into_inner) = Some(last);
             self.undo_strangers().await?;
             return Ok(None);
         }
@@ -303,15 +315,26 @@ impl Operator {
         }
     }
 
+    /// What is live, to make a plan from: what [`Operator::recover`] has just seen, once, or as it is now.
+    pub async fn observe(&self) -> Result<Observed, ProviderError> {
+        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner).take();
+        match seen {
+            Some((at_ms, seen)) if self.clock.boot_ms().saturating_sub(at_ms) < SEEN_LATELY_MS => Ok(seen),
+            _ => self.provider.observe(&self.target).await,
+        }
+    }
+
     /// Undoes a rollout that the cloud knows of and the journal does not: the state it was written to is gone.
     async fn undo_strangers(&self) -> Result<(), Error> {
         let (provider, target) = (&*self.provider, &self.target);
         let cloud = provider.capabilities().cloud;
+        let asked_ms = self.clock.boot_ms();
         let look = Caller { clock: &*self.clock, cloud, lease: None }
             .ask("observe", || provider.observe(target))
             .await?
             .map_err(Error::from)?;
         if look.unfinished.is_none() {
+            *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = Some((asked_ms, look));
             return Ok(());
         }
         let mut lease = self.take_lease().await?;
@@ -425,7 +448,12 @@ impl Operator {
         &self,
         lease: &Lease,
     ) -> Result<(Journal, Option<dbird_core::journal::Unfinished>), Error> {
-        Journal::open(self.store.clone(), self.clock.clone(), lease.run().to_owned()).await
+        let (store, clock, run) = (self.store.clone(), self.clock.clone(), lease.run().to_owned());
+        let ended_at = self.ended_at.lock().unwrap_or_else(PoisonError::into_inner).take();
+        match ended_at {
+            Some(last) => Journal::reopen(store, clock, run, last).await,
+            None => Journal::open(store, clock, run).await,
+        }
     }
 
     /// Gives the lease back after an error, which is what counts.

@@ -288,16 +288,22 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// Asks the provider for a step, written down before and after. A provider that refuses has made nothing.
+    /// Asks the provider for a step, written down before and after; one that has nothing to do is only asked what it gave. A
+    /// provider that refuses has made nothing.
     pub(crate) async fn apply(&mut self, step: &Step, action: Action) -> Result<Result<Handle, Verdict>, Error> {
         let body = match self.body(step, action) {
             Ok(body) => body,
             Err(why) => return Ok(Err(self.undone(why, Vec::new()))),
         };
-        self.journal.write(What::Intent { step: step.id.clone(), body: Digest::of_json(&body) }).await?;
+        let acts = step.action.acts();
+        if acts {
+            self.journal.write(What::Intent { step: step.id.clone(), body: Digest::of_json(&body) }).await?;
+        }
         match self.ask_for(step, action, body).await? {
             Ok(handle) => {
-                self.journal.write(What::Applied { handle: handle.clone() }).await?;
+                if acts {
+                    self.journal.write(What::Applied { handle: handle.clone() }).await?;
+                }
                 Ok(Ok(handle))
             }
             Err(e) if e.retry => Err(self.unfinished(e)),

@@ -1,6 +1,7 @@
 //! What the simulator's tests run in its tasks, and under: with `__shim` it is the data plane's shim, else the smallest service.
 //! Its environment says what it does: `PORT` (needed), `GREETING` (what `/` answers), `STORE` (a database that it holds open),
-//! `READY=never`, `DIE=start`. As a command, `guest exit N` prints something and ends with N.
+//! `READY=never`, `DIE=start`. As a command, `guest exit N` prints something and ends with N, `guest lines N` prints so many
+//! lines, and `guest sleep` does not end for minutes.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "its output is what the tests read in the logs")]
 
 use std::{
@@ -10,6 +11,7 @@ use std::{
     net::{TcpListener, TcpStream},
     process::{ExitCode, exit},
     thread,
+    time::Duration,
 };
 
 fn main() -> ExitCode {
@@ -21,6 +23,17 @@ fn main() -> ExitCode {
     if words.get(1).is_some_and(|word| word == "exit") {
         println!("said on stdout: {}", env::var("SAYS").unwrap_or_default());
         exit(words.get(2).and_then(|n| n.parse().ok()).unwrap_or(0));
+    }
+    match (words.get(1).map(String::as_str), words.get(2).and_then(|n| n.parse::<u32>().ok())) {
+        (Some("lines"), Some(count)) => {
+            (1..=count).for_each(|line| println!("line {line}"));
+            return ExitCode::SUCCESS;
+        }
+        (Some("sleep"), _) => {
+            thread::sleep(Duration::from_secs(600));
+            return ExitCode::SUCCESS;
+        }
+        _ => {}
     }
     if env::var("DIE").is_ok_and(|d| d == "start") {
         eprintln!("could not find the flux capacitor");

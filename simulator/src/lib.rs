@@ -9,5 +9,5 @@
 pub mod aws;
 pub mod clock;
 
-pub use aws::{Running, Settings, start, start_at};
+pub use aws::{FAULTS, Running, Settings, start, start_at};
 pub use clock::Clock;

@@ -15,7 +15,7 @@ const USAGE: &str =
   --shim PROGRAM    what every task runs under; cargo build -p dataplane makes dataplane-shim
   --folder DIR      where everything lies; a new folder below the temporary one if none is named
   --speed N         how many times as fast as ours its time passes (1)
-  --port-offset N   added to a load balancer's ports below 1024 (8000)
+  --port-offset N   added to a load balancer's ports below 1024 (20000)
 ";
 
 #[tokio::main]
@@ -59,7 +59,7 @@ fn arguments(mut given: impl Iterator<Item = String>) -> Result<(Settings, u16),
         region: "us-east-1".to_owned(),
         folder: std::env::temp_dir().join(format!("dbird-simulator-{}", std::process::id())),
         shim: PathBuf::new(),
-        port_offset: 8000,
+        port_offset: 20_000,
         podman: false,
         record: None,
         faults: Vec::new(),

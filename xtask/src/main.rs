@@ -2,7 +2,9 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a chore talks to the person who typed it")]
 
 mod bench;
+mod live;
 mod load;
+mod node_base;
 mod pictures;
 mod servers;
 mod setup;
@@ -29,6 +31,10 @@ enum Chore {
     Bench(bench::Args),
     /// Runs what is too long for every change: long loads, more seeds, fuzzing
     Soak(soak::Args),
+    /// In an account of your own: create, canary, undo, destroy, compared with the simulator; costs a little
+    Live(live::Args),
+    /// Makes the base image of the Node examples from Debian's packages, below the target folder
+    NodeBase,
     /// Makes the pictures in docs/pictures from a real deploy and a real browser
     Pictures(pictures::Args),
 }
@@ -38,6 +44,8 @@ fn main() -> ExitCode {
         Chore::Test(args) => test::run(&args),
         Chore::Bench(args) => bench::run(&args),
         Chore::Soak(args) => soak::run(&args),
+        Chore::Live(args) => live::run(&args),
+        Chore::NodeBase => node_base::ensure().map(|layout| println!("{}", layout.display())),
         Chore::Pictures(args) => pictures::run(&args),
     };
     match outcome {

@@ -14,7 +14,7 @@ use crate::setup::{self, Outcome};
 pub(crate) struct Server {
     /// The program.
     program: &'static str,
-    /// The package with its version, as its installer names it.
+    /// The package with its version, as its installer names it; several have a space between them.
     package: Package,
     /// The test that starts it.
     pub(crate) test: &'static str,
@@ -36,6 +36,17 @@ pub(crate) const STORES: [Server; 3] = [
 pub(crate) const JUDGES: [Server; 2] = [
     Server { program: "cfn-lint", package: Package::Python("cfn-lint==1.58.0"), test: "cfn_lint" },
     Server { program: "checkov", package: Package::Python("checkov==3.3.30"), test: "checkov" },
+];
+
+/// Judges of what is done to AWS, and of the simulator; all of them are needed for any of the tests.
+pub(crate) const OUTSIDE: [Server; 3] = [
+    Server { program: "moto_server", package: Package::Python("moto[server]==5.2.5"), test: "judges of the simulator" },
+    Server { program: "ministack", package: Package::Python("ministack==1.5.33"), test: "judges of the simulator" },
+    Server {
+        program: "microburst",
+        package: Package::Python("microburst==0.10.0 boto3==1.44.5 awscli==1.46.2"),
+        test: "judges of the simulator",
+    },
 ];
 
 /// Makes sure that servers are there; returns those that are, and a sentence for each that is not and can't be installed.
@@ -100,8 +111,8 @@ fn python(folder: &Path, package: &str) -> Outcome {
         return Err("`python3` with venv is not installed: `sudo apt-get install python3-venv` would".to_owned());
     }
     setup::output(setup::command("python3", &["-m", "venv"]).arg(folder))?;
-    let pip = ["install", "--quiet", "--disable-pip-version-check", "--no-input", package];
-    setup::output(&mut setup::command(folder.join("bin/pip"), &pip)).map(drop)
+    let pip = ["install", "--quiet", "--disable-pip-version-check", "--no-input"];
+    setup::output(setup::command(folder.join("bin/pip"), &pip).args(package.split(' '))).map(drop)
 }
 
 fn node(folder: &Path, package: &str) -> Outcome {

@@ -2,7 +2,7 @@
 //! at the end, with the reason; `--strict` (CI) makes that a failure.
 
 use crate::{
-    servers,
+    node_base, servers,
     setup::{self, Outcome},
 };
 
@@ -21,10 +21,13 @@ pub(crate) fn run(args: &Args) -> Outcome {
         &setup::PROMETHEUS,
         &setup::REGISTRY,
         &setup::SKOPEO,
+        &node_base::MMDEBSTRAP,
     ]);
     let (stores, missing) = servers::ensure(&servers::STORES);
     skipped.extend(missing);
     let (judges, missing) = servers::ensure(&servers::JUDGES);
+    skipped.extend(missing);
+    let (outside, missing) = servers::ensure(&servers::OUTSIDE);
     skipped.extend(missing);
     if !setup::root().join("../shared/environments").exists() {
         skipped.push("tests against the reference documents ignored: no folder `shared` beside the checkout".into());
@@ -37,6 +40,15 @@ pub(crate) fn run(args: &Args) -> Outcome {
             &["test", "--workspace", "--locked", "--test", program, "--", "--ignored"],
         ))?;
     }
+    if ["podman", "docker-registry", "mmdebstrap"].into_iter().all(setup::has) {
+        match node_base::ensure() {
+            Ok(_) => {
+                let words = ["test", "--workspace", "--locked", "--test", "aws", "--", "--ignored", "examples::"];
+                setup::run(&mut setup::command("cargo", &words))?;
+            }
+            Err(why) => skipped.push(format!("deploying the Node examples skipped: {why}")),
+        }
+    }
     if !stores.is_empty() {
         let tests: Vec<&str> = stores.iter().map(|server| server.test).collect();
         let words =
@@ -47,6 +59,12 @@ pub(crate) fn run(args: &Args) -> Outcome {
         let tests: Vec<&str> = judges.iter().map(|judge| judge.test).collect();
         let words = [&["test", "--workspace", "--locked", "--test", "judges", "--", "--ignored"], &tests[..]];
         setup::run(setup::command("cargo", &words.concat()).env("PATH", servers::path(&judges)?))?;
+    }
+    if outside.len() == servers::OUTSIDE.len() {
+        for (package, test) in [("dbird-aws", "stacks"), ("dbird-simulator", "judges")] {
+            let words = ["test", "-p", package, "--locked", "--test", test, "--", "--ignored"];
+            setup::run(setup::command("cargo", &words).env("PATH", servers::path(&outside)?))?;
+        }
     }
     if setup::has("node") {
         setup::run(&mut setup::command("node", &["--test", "game/web/"]))?;

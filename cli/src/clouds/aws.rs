@@ -7,34 +7,46 @@ use dbird_aws::{AwsProvider, Config};
 use dbird_core::{ProviderError, Spec, Target};
 use dbird_driver::{Keys, Signer, Store, StoreError, open_store_with};
 
+use super::simulated::Simulated;
 use crate::{failure::Result, project::Project};
 
 /// What a simulated AWS says of itself.
-const SIMULATOR: &str = "DBIRD_SIMULATOR";
+pub(super) const SIMULATOR: &str = "DBIRD_SIMULATOR";
+
+/// Names a file that the shape of all traffic is appended to; `cargo xtask live` compares two of these.
+const SHAPES: &str = "DBIRD_SHAPES";
 
 /// AWS.
 pub(crate) struct Aws {
     pub(super) provider: Arc<AwsProvider>,
     pub(super) speed: u32,
+    /// Calls go to a simulated AWS.
+    pub(super) is_simulated: bool,
     region: String,
+    /// Variables that stand before those of the process.
+    variables: Vec<(String, String)>,
 }
 
 impl Aws {
-    pub(super) fn open(project: &Project, spec: &Spec) -> Result<Aws> {
-        let simulator = std::env::var(SIMULATOR).ok().filter(|said| !said.is_empty());
+    pub(super) fn open(project: &Project, spec: &Spec, simulated: Option<&Simulated>) -> Result<Aws> {
+        let said = || std::env::var(SIMULATOR).ok().filter(|said| !said.is_empty());
+        let simulator = simulated.map_or_else(said, Simulated::simulator);
         let provider = AwsProvider::new(Config {
             project: project.folder.clone(),
             region: spec.aws.region.clone(),
             account: spec.aws.account.clone(),
             network: Some(spec.aws.network.clone()).filter(|name| name != "own"),
             keep: spec.rollout.keep,
+            endpoint: simulated.map(Simulated::endpoint),
             simulator: simulator.clone(),
-            ..Config::default()
+            shapes: std::env::var_os(SHAPES).filter(|path| !path.is_empty()).map(Into::into),
         })?;
         Ok(Aws {
             provider: Arc::new(provider),
             speed: speed(simulator.as_deref()),
+            is_simulated: simulator.is_some(),
             region: spec.aws.region.clone(),
+            variables: simulated.map(|s| s.variables().to_vec()).unwrap_or_default(),
         })
     }
 
@@ -44,9 +56,12 @@ impl Aws {
         spec: &Spec,
         target: &Target,
     ) -> std::result::Result<Arc<dyn Store>, StoreError> {
-        let mut variables: Vec<_> = std::env::vars_os()
+        let mut variables = self.variables.clone();
+        let given = |name: &str| self.variables.iter().any(|(key, _)| key == name);
+        let of_process = std::env::vars_os()
             .filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)))
-            .collect();
+            .filter(|(key, _)| !given(key));
+        variables.extend(of_process);
         let told = |name: &str| variables.iter().any(|(key, value)| key == name && !value.is_empty());
         if !self.region.is_empty() && !told("AWS_REGION") && !told("AWS_DEFAULT_REGION") {
             variables.push(("AWS_REGION".to_owned(), self.region.clone()));

@@ -3,12 +3,16 @@
 
 mod aws;
 mod local;
+mod simulated;
 
 use std::{process::Command, sync::Arc};
 
+use dbird_aws::AwsProvider;
 use dbird_core::{Cloud, Provider, Spec, Target};
 use dbird_driver::{Error, Store};
 use dbird_local::AgentStatus;
+
+pub(crate) use simulated::{Account, Simulated};
 
 use crate::{
     failure::{Failure, FailureKind, Result},
@@ -24,11 +28,11 @@ pub(crate) enum Reached {
 }
 
 impl Reached {
-    /// The cloud of an environment. Nothing is called yet.
-    pub(crate) fn open(project: &Project, spec: &Spec) -> Result<Reached> {
+    /// The cloud of an environment, or the simulated one that stands in for it. Nothing is called yet.
+    pub(crate) fn open(project: &Project, spec: &Spec, simulated: Option<&Simulated>) -> Result<Reached> {
         match spec.cloud {
             Cloud::Local => Ok(Reached::Local(local::Local::open(project))),
-            Cloud::Aws => Ok(Reached::Aws(aws::Aws::open(project, spec)?)),
+            Cloud::Aws => Ok(Reached::Aws(aws::Aws::open(project, spec, simulated)?)),
             Cloud::Azure => Err(undeployable(spec.cloud)),
         }
     }
@@ -55,6 +59,22 @@ impl Reached {
         match self {
             Reached::Local(_) => 1,
             Reached::Aws(aws) => aws.speed,
+        }
+    }
+
+    /// What only AWS can be asked; none elsewhere.
+    pub(crate) fn aws(&self) -> Option<&AwsProvider> {
+        match self {
+            Reached::Local(_) => None,
+            Reached::Aws(aws) => Some(&aws.provider),
+        }
+    }
+
+    /// True where a simulated cloud stands in, which runs images as processes of this machine.
+    pub(crate) fn is_simulated(&self) -> bool {
+        match self {
+            Reached::Local(_) => false,
+            Reached::Aws(aws) => aws.is_simulated,
         }
     }
 

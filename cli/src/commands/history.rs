@@ -6,7 +6,10 @@ use dbird_driver::Operator;
 use super::{Context, Done};
 use crate::{
     failure::{Failure, Result},
-    output::{Event, events::ReleaseView},
+    output::{
+        Event,
+        events::{ReleaseView, RememberedView},
+    },
     session::Session,
 };
 
@@ -49,6 +52,9 @@ pub(crate) fn run(args: &Args, cx: &Context) -> Result<Done> {
         }
         let number = args.number as usize;
         let history = with_copies(&session.operator, number, kept).await?;
+        if history.is_empty() && remembered(cx, &session).await? {
+            return Ok(Done::success());
+        }
         if history.is_empty() {
             cx.out.note(format!("No releases yet in {}. `dbird deploy` makes the first.", spec.environment));
             return Ok(Done::success());
@@ -58,6 +64,25 @@ pub(crate) fn run(args: &Args, cx: &Context) -> Result<Done> {
         cx.out.event(Event::History { releases, snapshots });
         Ok(Done::success())
     })
+}
+
+/// Where there are no records, the cloud itself may remember; false where it doesn't.
+async fn remembered(cx: &Context, session: &Session) -> Result<bool> {
+    let Some(aws) = session.cloud.aws() else { return Ok(false) };
+    let releases = aws.remembered(&session.target).await?;
+    if releases.is_empty() {
+        return Ok(false);
+    }
+    let (url, environment) = (&session.spec.state_url, &session.spec.environment);
+    cx.out.warning(format!("{url} has no records of {environment}; this is what AWS itself remembers"));
+    let view = |r: dbird_aws::remembered::Remembered| RememberedView {
+        id: r.id.to_string(),
+        image: r.image.map(|i| i.to_string()),
+        at_unix_ms: r.at_unix_ms,
+        outcome: r.outcome,
+    };
+    cx.out.event(Event::Remembered { releases: releases.into_iter().map(view).collect() });
+    Ok(true)
 }
 
 /// Shows one release.

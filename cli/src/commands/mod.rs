@@ -2,10 +2,12 @@
 
 pub(crate) mod abort;
 pub(crate) mod backup;
+pub(crate) mod bootstrap;
 pub(crate) mod completions;
 pub(crate) mod deploy;
 pub(crate) mod destroy;
 pub(crate) mod doctor;
+pub(crate) mod drift;
 pub(crate) mod drill;
 pub(crate) mod exec;
 pub(crate) mod explain;
@@ -16,6 +18,7 @@ pub(crate) mod pause;
 pub(crate) mod plan;
 pub(crate) mod prepare;
 pub(crate) mod promote;
+pub(crate) mod rehearse;
 pub(crate) mod render;
 pub(crate) mod restart;
 pub(crate) mod restore;
@@ -31,7 +34,7 @@ use dbird_core::{Cloud, Spec};
 
 use crate::{
     args::{Command, Format, Global},
-    clouds::undeployable,
+    clouds::{Simulated, undeployable},
     failure::{Failure, FailureKind, Result},
     interrupt::Interrupts,
     output::{Output, events::Live},
@@ -64,12 +67,25 @@ pub(crate) struct Context {
     pub(crate) out: Output,
     /// The project, if there is one.
     project: Option<Project>,
+    /// A simulated account that stands in for AWS.
+    simulated: Option<Simulated>,
 }
 
 impl Context {
     /// The context of one run.
     pub(crate) fn new(global: Global, out: Output, project: Option<Project>) -> Self {
-        Context { global, out, project }
+        Context { global, out, project, simulated: None }
+    }
+
+    /// The same with a simulated account in AWS's place, where nobody needs to be asked.
+    pub(crate) fn rehearsing(&self, simulated: Simulated) -> Context {
+        let global = Global { cloud: Some(Cloud::Aws), yes: true, ..self.global.clone() };
+        Context { global, out: self.out.clone(), project: self.project.clone(), simulated: Some(simulated) }
+    }
+
+    /// The simulated account that stands in for AWS, in a rehearsal.
+    pub(crate) fn simulated(&self) -> Option<&Simulated> {
+        self.simulated.as_ref()
     }
 
     /// The project; an error where there is none.
@@ -166,13 +182,16 @@ pub(crate) fn run(command: &Command, cx: &Context) -> Result<Done> {
     }
     match command {
         Command::Init(args) => init::run(args, cx),
+        Command::Bootstrap(args) => bootstrap::run(args, cx),
         Command::Validate(args) => validate::run(args, cx),
         Command::Explain(args) => explain::run(args, cx),
         Command::Render(args) => render::run(args, cx),
         Command::Plan(args) => plan::run(args, cx),
         Command::Deploy(args) => deploy::run(args, cx),
+        Command::Rehearse(args) => rehearse::run(args, cx),
         Command::Status(args) => status::run(args, cx),
         Command::History(args) => history::run(args, cx),
+        Command::Drift(args) => drift::run(args, cx),
         Command::Promote(args) => promote::run(args, cx),
         Command::Abort(args) => abort::run(args, cx),
         Command::Pause(args) => pause::run(args, cx),
@@ -217,10 +236,13 @@ impl Command {
             Command::Plan(_) => ("plan", Logged::Looking),
             Command::Status(_) => ("status", Logged::Looking),
             Command::History(_) => ("history", Logged::Looking),
+            Command::Drift(_) => ("drift", Logged::Looking),
             Command::Wait(_) => ("wait", Logged::Looking),
             Command::Logs(_) => ("logs", Logged::Looking),
             Command::Doctor(_) => ("doctor", Logged::Looking),
+            Command::Bootstrap(_) => ("bootstrap", Logged::Changing),
             Command::Deploy(_) => ("deploy", Logged::Changing),
+            Command::Rehearse(_) => ("rehearse", Logged::Changing),
             Command::Promote(_) => ("promote", Logged::Changing),
             Command::Abort(_) => ("abort", Logged::Changing),
             Command::Pause(_) => ("pause", Logged::Changing),

@@ -1,6 +1,6 @@
 //! What `plan` and `deploy` have in common before there is a plan: which image.
 
-use dbird_core::{ImageRef, Target};
+use dbird_core::{Cloud, ImageRef, Target, spec::Runtime};
 
 use super::Context;
 use crate::{
@@ -49,7 +49,7 @@ async fn running_in(cx: &Context, session: &Session, from: &str) -> Result<Image
     let other = project.resolve(&name, session.spec.cloud, &[], &cx.out)?.spec;
     let service = other.as_ref().map_or_else(|| session.spec.service.name.clone(), |s| s.service.name.clone());
     let provider = match &other {
-        Some(other) => Reached::open(project, other)?.provider(),
+        Some(other) => Reached::open(project, other, cx.simulated())?.provider(),
         None => session.provider.clone(),
     };
     let observed = provider.observe(&Target { service, environment: name.clone() }).await?;
@@ -81,7 +81,13 @@ async fn build(cx: &Context, session: &Session, interrupts: &Interrupts) -> Resu
     });
     image::run_build(&project, &build.command, &cx.out, interrupts).await?;
     let (target, spec) = (target.await.ok().flatten(), session.spec.clone());
-    let packing = tokio::task::spawn_blocking(move || image::pack(&project, &spec, &build, &base, target.as_deref()));
+    // A simulated cloud runs it as a process of this machine, as the local one does.
+    let alone = match spec.cloud {
+        Cloud::Local => spec.local.runtime == Runtime::Podman,
+        Cloud::Aws | Cloud::Azure => !session.cloud.is_simulated(),
+    };
+    let packing =
+        tokio::task::spawn_blocking(move || image::pack(&project, &spec, &build, &base, alone, target.as_deref()));
     let made = tokio::select! {
         made = packing => made.map_err(|e| Failure::failed("packing the image went wrong").because(&e))??,
         () = interrupts.first() => return Err(ImageError::Interrupted.into()),

@@ -67,8 +67,8 @@ pub(crate) fn run(_: &Args, cx: &Context) -> Result<Done> {
 
 fn rollout(unfinished: Unfinished, driven: bool, typing: &Typing) -> RolloutView {
     let Unfinished { release, reason, actor, started_unix_ms, parked, beside, .. } = unfinished;
-    let driven = driven || beside;
     let parked = parked.filter(|_| !driven);
+    let driven = driven || beside && parked.is_none();
     RolloutView {
         release: release.to_string(),
         reason,

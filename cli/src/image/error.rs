@@ -87,7 +87,8 @@ impl ImageError {
             E::Special { .. } => "take it out of the folder: an image holds files, folders and symbolic links".to_owned(),
             E::Changed { .. } => "let whatever writes there finish, then run the same command again".to_owned(),
             E::Dynamic { .. } => {
-                "link it statically (RUSTFLAGS='-C target-feature=+crt-static'), or set runtime = \"process\" in [cloud.local]"
+                "link it statically (RUSTFLAGS='-C target-feature=+crt-static'), name a base image that has the loader, or, on this \
+                 machine, set runtime = \"process\" in [cloud.local]"
                     .to_owned()
             }
             E::Reference { hint, .. } => (*hint).to_owned(),

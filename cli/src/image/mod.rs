@@ -18,7 +18,7 @@ use std::{path::Path, time::Instant};
 
 use dbird_core::{
     ImageRef, Spec,
-    spec::{Artefact, Build, Runtime},
+    spec::{Artefact, Build},
 };
 
 pub(crate) use artefact::cargo_target;
@@ -43,19 +43,21 @@ pub(crate) struct Made {
     pub(crate) took_ms: u64,
 }
 
-/// Packs what the build command has left behind. Blocks.
+/// Packs what the build command has left behind. Blocks. An image that will run `alone` has nothing of the machine that it was
+/// built on, its loader included.
 pub(crate) fn pack(
     project: &Path,
     spec: &Spec,
     build: &Build,
     base: &Base,
+    alone: bool,
     cargo_target: Option<&Path>,
 ) -> Result<Made, ImageError> {
     let started = Instant::now();
     let path = artefact::locate(project, build, cargo_target)?;
     let layout = Layout::create(&project.join(FOLDER))?;
     let source = artefact::Source::scan(project, &path, &build.artefact)?;
-    if let (Artefact::Binary { .. }, Runtime::Podman, Base::Empty) = (&build.artefact, spec.local.runtime, base) {
+    if let (Artefact::Binary { .. }, true, Base::Empty) = (&build.artefact, alone, base) {
         elf::require_static(&path)?;
     }
     let cache = cache::Cache::open(project);

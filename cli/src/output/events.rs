@@ -10,8 +10,8 @@ use serde_json::Value;
 
 pub(crate) use super::drill::DrillView;
 pub(crate) use super::views::{
-    CheckState, Choice, FaultView, Live, LookView, ReleaseView, RolloutView, SideView, StatusRelease, StatusTask,
-    StatusView, StepState,
+    CheckState, Choice, DriftView, FaultView, Live, LookView, ReleaseView, RememberedView, RolloutView, SideView,
+    StatusRelease, StatusTask, StatusView, StepState,
 };
 
 /// The version of the event format: a field may be added without changing it, none is renamed or removed.
@@ -163,6 +163,8 @@ pub(crate) enum Event {
     Happened {
         /// The step.
         step: String,
+        /// When, in Unix milliseconds, as the cloud says.
+        happened_unix_ms: u64,
         /// A sentence.
         text: String,
     },
@@ -274,6 +276,13 @@ pub(crate) enum Event {
         /// The copies of the data that still stand, oldest first.
         snapshots: Vec<Snapshot>,
     },
+    /// Releases that the cloud itself remembers, newest first, where there are no records.
+    Remembered {
+        /// The releases.
+        releases: Vec<RememberedView>,
+    },
+    /// Something is not as it was released.
+    Drift(DriftView),
     /// One release of the past, whole.
     Release {
         /// What it was.

@@ -7,7 +7,7 @@ use dbird_core::{Change, ImageRef, Outcome, Reason, analysis::percent, release::
 use serde_json::Value;
 
 use super::{
-    events::ReleaseView,
+    events::{ReleaseView, RememberedView},
     look::{count, milliseconds},
     plan,
     style::{BOLD, DIM, GREEN, Look, RED, YELLOW, padded, paint},
@@ -70,6 +70,16 @@ pub(crate) fn text(releases: &[ReleaseView], snapshots: &[Snapshot]) -> String {
         let _ = write!(text, "\n  {}  before {}, {when} UTC ({})", copy.place, copy.before, time::ago(copy.at_unix_ms));
     }
     text
+}
+
+/// What the cloud remembers where there is no record: less than a record has.
+pub(crate) fn remembered(releases: &[RememberedView]) -> String {
+    let line = |r: &RememberedView| {
+        let (style, word) = r.outcome.map_or((DIM, "unknown"), outcome);
+        let (image, when) = (r.image.as_deref().map_or("-", short), time::stamp(r.at_unix_ms));
+        format!("{}  {when}  {}  {image}", padded(BOLD, &r.id, 4), padded(style, word, 11))
+    };
+    releases.iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
 /// Everything that its record says but the documents.

@@ -76,8 +76,8 @@ pub(crate) fn text(plan: &Plan, look: Look) -> String {
 }
 
 fn changes(step: &Step, look: Look) -> String {
-    // What is new as a whole is not shown field by field: everything would be.
-    if step.action == Action::Create {
+    // What is new as a whole, to the cloud or to dbird, is not shown field by field: everything would be.
+    if matches!(step.action, Action::Create | Action::Adopt) {
         return String::new();
     }
     fields(&step.changes, "      ", look)
@@ -142,7 +142,7 @@ pub(crate) fn markdown(plan: &Plan) -> String {
     for step in &plan.steps {
         let mark = mark(step.action).1;
         let _ = writeln!(text, "| `{mark}` | {} | {}{} | | | |", step.id, escaped(&step.title), remark(step));
-        if step.action != Action::Create {
+        if !matches!(step.action, Action::Create | Action::Adopt) {
             for c in &step.changes {
                 let _ = writeln!(
                     text,

@@ -6,7 +6,7 @@ use dbird_core::Outcome;
 
 use super::{
     Stream, drill,
-    events::{CheckState, Choice, Event, FaultView, Live, ReleaseView, StepState},
+    events::{CheckState, Choice, DriftView, Event, FaultView, Live, ReleaseView, StepState},
     history::{self, outcome},
     plan, status,
     style::{BOLD, CYAN, DIM, GREEN, Look, RED, RED_BOLD, YELLOW, padded, paint},
@@ -103,6 +103,8 @@ pub(crate) fn of(event: &Event, look: Look) -> Option<(Stream, String)> {
         }
         Event::Status(view) => result(status::text(view)),
         Event::History { releases, snapshots } => result(history::text(releases, snapshots)),
+        Event::Remembered { releases } => result(history::remembered(releases)),
+        Event::Drift(drift) => result(drift_text(drift)),
         Event::Release { release, snapshot_stands, record } => {
             result(history::whole(release, *snapshot_stands, record.image.as_ref(), look))
         }
@@ -175,6 +177,20 @@ fn live_text(live: &Live) -> String {
         (Some(release), Some(image)) => format!("Live: {release} serves{place} (image {})", short(image)),
         (Some(release), None) => format!("Live: {release} serves{place}"),
         (None, _) => "Live: nothing serves".to_owned(),
+    }
+}
+
+fn drift_text(drift: &DriftView) -> String {
+    let DriftView { of, what, path, expected, actual } = drift;
+    let head = format!("{} {}", padded(YELLOW, of, 8), paint(BOLD, what));
+    let plain = |value: &Option<serde_json::Value>| match value {
+        None => "nothing".to_owned(),
+        Some(serde_json::Value::String(text)) => text.clone(),
+        Some(other) => other.to_string(),
+    };
+    match (path.is_empty(), expected, actual) {
+        (true, _, _) => format!("{head} is gone, or is not as it was made"),
+        _ => format!("{head} {path}: {} was released, {} is there", plain(expected), plain(actual)),
     }
 }
 

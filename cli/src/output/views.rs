@@ -175,6 +175,34 @@ impl ReleaseView {
     }
 }
 
+/// Something that is not as it was released.
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+pub(crate) struct DriftView {
+    /// Of what: `service`, `stack`, or another step.
+    pub(crate) of: String,
+    /// The object.
+    pub(crate) what: String,
+    /// The field, dotted; empty where the whole object is gone.
+    pub(crate) path: String,
+    /// What was released.
+    pub(crate) expected: Option<Value>,
+    /// What is there.
+    pub(crate) actual: Option<Value>,
+}
+
+/// A release that the cloud itself remembers.
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+pub(crate) struct RememberedView {
+    /// Its number, as `r4`.
+    pub(crate) id: String,
+    /// The digest of its image, where the cloud knows.
+    pub(crate) image: Option<String>,
+    /// When it was made there, in Unix milliseconds of the cloud's time.
+    pub(crate) at_unix_ms: u64,
+    /// How it ended, where the cloud knows.
+    pub(crate) outcome: Option<Outcome>,
+}
+
 /// What is live in one environment.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 pub(crate) struct StatusView {

@@ -150,9 +150,10 @@ fn step(document: &Document, input: &Input<'_>, anew: &BTreeSet<StepId>) -> Step
         (_, Some(_)) => Action::None,
     };
     if let Some(more) = input.preview.changes.get(&document.step) {
-        changes.extend(
-            more.iter().filter(|c| changes.iter().all(|have| have.path != c.path)).cloned().collect::<Vec<_>>(),
-        );
+        // What the documents say in more detail already is not said again as a whole.
+        let said = |path: &str, have: &str| have.strip_prefix(path).is_some_and(|l| l.is_empty() || l.starts_with('.'));
+        let new = more.iter().filter(|c| !changes.iter().any(|have| said(&c.path, &have.path)));
+        changes.extend(new.cloned().collect::<Vec<_>>());
     }
     let action = if action == Action::None && !changes.is_empty() { Action::Update } else { action };
     built(document, action, changes)

@@ -7,7 +7,7 @@ use crate::{
 };
 
 /// Actions that AWS knows no narrower resource for.
-const WITHOUT_RESOURCE: [&str; 12] = [
+const WITHOUT_RESOURCE: [&str; 13] = [
     "cloudwatch:PutMetricData",
     "ec2:DescribeNetworkInterfaces",
     "ecr:GetAuthorizationToken",
@@ -18,6 +18,7 @@ const WITHOUT_RESOURCE: [&str; 12] = [
     "ssmmessages:OpenDataChannel",
     "sts:GetCallerIdentity",
     "xray:GetSamplingRules",
+    "xray:GetSamplingTargets",
     "xray:PutTelemetryRecords",
     "xray:PutTraceSegments",
 ];

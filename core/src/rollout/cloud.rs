@@ -235,7 +235,7 @@ impl Engine {
         let needed = course.analysis.is_some()
             || course.weights.iter().any(|w| w.gate)
             || !course.hooks_at(HookWhen::BeforeTraffic).is_empty();
-        !self.is_ending() && (!needed || cloud.share > 0)
+        !self.is_ending() && (!needed || cloud.share == 100 || cloud.share > 0 && !course.waits)
     }
 }
 

@@ -63,6 +63,9 @@ pub struct Course {
     /// Who moves traffic.
     #[serde(default, skip_serializing_if = "Driver::is_dbird")]
     pub driven: Driver,
+    /// A cloud that moves traffic waits at each weight on the way until it is let on, and undoes it when nobody does.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub waits: bool,
 }
 
 fn progress_deadline_ms() -> u64 {
@@ -89,6 +92,7 @@ impl Default for Course {
             copy: None,
             one_writer: false,
             driven: Driver::Dbird,
+            waits: false,
         }
     }
 }
@@ -128,7 +132,8 @@ impl Course {
         let rollout = &spec.rollout;
         let cloud = capabilities.cloud;
         let exclusive = spec.storage.as_ref().is_some_and(|s| s.writer == Writer::Exclusive);
-        let delivered = spec.delivery().strategy;
+        let delivery = spec.delivery();
+        let delivered = delivery.strategy.clone();
         let (asked, name) = (rollout.strategy.name().to_owned(), delivered.name());
         let driven = match capabilities.strategies.get(name) {
             Some(driven) => *driven,
@@ -165,6 +170,8 @@ impl Course {
             swap,
             weights,
             bake_ms: match driven {
+                // What ECS replaced task by task it does not keep.
+                Driver::Cloud if matches!(delivered, Strategy::Rolling { .. } | Strategy::Recreate) => 0,
                 Driver::Cloud => rollout.bake_ms.div_ceil(MINUTE_MS).saturating_mul(MINUTE_MS),
                 Driver::Dbird => rollout.bake_ms,
             },
@@ -180,6 +187,7 @@ impl Course {
             copy: spec.storage.as_ref().and_then(Copying::of),
             one_writer: spec.storage.as_ref().is_some_and(|s| s.writer == Writer::Protocol),
             driven,
+            waits: driven == Driver::Cloud && delivery.waits_at_weights(spec.analysis.count > 0),
         })
     }
 

@@ -24,6 +24,7 @@ use tokio::time::{Instant, sleep_until};
 use crate::config::{Credentials, Endpoint};
 use crate::error::{Adding, fault, no_credentials};
 use crate::permissions::{self, Again};
+use crate::shapes::Shapes;
 
 /// A connection that is not there by then won't come.
 const CONNECT: Duration = Duration::from_secs(4);
@@ -55,6 +56,7 @@ pub(crate) struct Clients {
     endpoint: Option<Endpoint>,
     sdk: OnceCell<SdkConfig>,
     watch: Watch,
+    shapes: Shapes,
     turns: Mutex<HashMap<&'static str, Instant>>,
     acm: OnceLock<aws_sdk_acm::Client>,
     autoscaling: OnceLock<aws_sdk_applicationautoscaling::Client>,
@@ -87,7 +89,8 @@ macro_rules! clients {
                 pub(crate) async fn $name(&self) -> &$sdk::Client {
                     let sdk = self.sdk().await;
                     self.$name.get_or_init(|| {
-                        let config = $sdk::config::Builder::from(sdk).interceptor(self.watch.clone()).build();
+                        let config = $sdk::config::Builder::from(sdk).interceptor(self.watch.clone());
+                        let config = config.interceptor(self.shapes.clone()).build();
                         $sdk::Client::from_conf(config)
                     })
                 }
@@ -116,12 +119,13 @@ clients! {
 
 impl Clients {
     /// Clients for a region; empty: where the process environment or the profile says. Nothing is read or called yet.
-    pub(crate) fn new(region: &str, endpoint: Option<Endpoint>) -> Self {
+    pub(crate) fn new(region: &str, endpoint: Option<Endpoint>, shapes: Shapes) -> Self {
         Clients {
             region: region.to_owned(),
             endpoint,
             sdk: OnceCell::new(),
             watch: Watch::default(),
+            shapes,
             turns: Mutex::default(),
             acm: OnceLock::new(),
             autoscaling: OnceLock::new(),
@@ -199,17 +203,41 @@ impl Clients {
         })
     }
 
-    /// Waits for the turn of an API that is asked for news, as `ECS:DescribeServices`: never two within a second.
+    /// Waits for the turn of an API that is asked for news, as `ECS:DescribeServices`: never within a second of another call
+    /// of it, whatever that was for.
     pub(crate) async fn turn(&self, api: &'static str) {
-        let at = {
-            let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            sleep_until(self.turn_at(api)).await;
+            // Taken only now: who gives up waiting takes nobody's turn.
             let now = Instant::now();
-            let at = turns.get(api).map_or(now, |last| now.max(*last + POLL_EVERY));
-            turns.insert(api, at);
-            at
-        };
+            let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+            if turns.get(api).is_none_or(|taken| *taken + POLL_EVERY <= now) {
+                turns.insert(api, now);
+                break;
+            }
+        }
         self.watch.polled(api);
-        sleep_until(at).await;
+    }
+
+    /// Waits for the turn of one of two APIs that tell the same, whichever comes first: true for the second.
+    pub(crate) async fn either_turn(&self, first: &'static str, second: &'static str) -> bool {
+        let takes_second = self.turn_at(second) < self.turn_at(first);
+        self.turn(if takes_second { second } else { first }).await;
+        takes_second
+    }
+
+    /// True where an API can be asked for news without waiting.
+    pub(crate) fn is_due(&self, api: &'static str) -> bool {
+        self.turn_at(api) <= Instant::now()
+    }
+
+    /// When an API may be asked for news.
+    fn turn_at(&self, api: &'static str) -> Instant {
+        let taken = self.turns.lock().unwrap_or_else(PoisonError::into_inner).get(api).copied();
+        let called = self.watch.called.lock().unwrap_or_else(PoisonError::into_inner).get(api).copied();
+        // A turn that was never taken is older than one that was.
+        let free = taken.max(called).map(|last| last + POLL_EVERY);
+        free.map_or_else(Instant::now, |free| free.max(Instant::now()))
     }
 
     /// How often each API was called so far.
@@ -233,6 +261,8 @@ type Counts = BTreeMap<(String, String), (u64, u64)>;
 #[derive(Debug, Clone, Default)]
 struct Watch {
     counts: Arc<Mutex<Counts>>,
+    /// When each API was last called.
+    called: Arc<Mutex<HashMap<String, Instant>>>,
 }
 
 impl Watch {
@@ -279,6 +309,8 @@ impl Intercept for Watch {
         cfg: &mut ConfigBag,
     ) -> std::result::Result<(), BoxError> {
         if let Some(metadata) = cfg.load::<Metadata>() {
+            let api = format!("{}:{}", metadata.service(), metadata.name());
+            self.called.lock().unwrap_or_else(PoisonError::into_inner).insert(api, Instant::now());
             let key = (metadata.service().to_owned(), metadata.name().to_owned());
             self.counts.lock().unwrap_or_else(PoisonError::into_inner).entry(key).or_default().0 += 1;
         }

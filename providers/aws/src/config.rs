@@ -22,6 +22,8 @@ pub struct Config {
     pub endpoint: Option<Endpoint>,
     /// The value of `DBIRD_SIMULATOR`, where the cloud is a simulated one whose time passes faster.
     pub simulator: Option<String>,
+    /// A file to which the shape of every request and answer is appended, one JSON object a line; none: nowhere.
+    pub shapes: Option<PathBuf>,
 }
 
 /// A server that stands in for AWS, and who may use it.

@@ -1,6 +1,7 @@
 //! The image where tasks can be started from it: pushed to the environment's repository, and named there by a tag for each
 //! release, which keeps it from being cleaned up. It decides which of those tags are old.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -142,10 +143,10 @@ async fn begin(aws: &AwsProvider, handle: &Handle, job: &Job) -> Result<Arc<Push
     let source = Source { layout, digest: job.digest.clone() };
     let push = Arc::new(Push::default());
     // Two polls at once begin one push.
-    if let Some(other) = lock(&aws.images.under_way).insert(handle.token.clone(), push.clone()) {
-        lock(&aws.images.under_way).insert(handle.token.clone(), other.clone());
-        return Ok(other);
-    }
+    match lock(&aws.images.under_way).entry(handle.token.clone()) {
+        Entry::Occupied(other) => return Ok(other.get().clone()),
+        Entry::Vacant(free) => free.insert(push.clone()),
+    };
     let (running, tags) = (push.clone(), vec![job.tag.clone()]);
     let runtime = tokio::runtime::Handle::current();
     // Reading and hashing a large image would hold up whatever else runs.

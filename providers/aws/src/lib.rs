@@ -13,6 +13,7 @@ mod clock;
 pub mod config;
 mod destroy;
 pub mod doctor;
+pub mod drift;
 mod error;
 mod exec;
 mod image;
@@ -27,6 +28,7 @@ mod rollout;
 mod run;
 mod sample;
 mod service;
+mod shapes;
 mod stack;
 mod token;
 

@@ -121,7 +121,9 @@ async fn tail(
 ) -> Result<Vec<FilteredLogEvent>, ProviderError> {
     let now = p.clock.now_unix_ms();
     let mut events = Vec::new();
-    for back in BACK_MS {
+    // All that one task wrote is little enough to be asked for at once.
+    let back_ms = if task.is_some() { &BACK_MS[BACK_MS.len() - 1..] } else { &BACK_MS[..] };
+    for back in back_ms.iter().copied() {
         events = read(p, target, task, now.saturating_sub(back)).await?;
         if events.len() >= usize::try_from(query.tail_lines).unwrap_or(usize::MAX) {
             break;
@@ -169,6 +171,9 @@ async fn read(
 
 /// True once a task has stopped, or is not known any more.
 async fn ended(p: &AwsProvider, target: &Target, task: &str) -> Result<bool, ProviderError> {
+    if let Some(stopped) = p.runs.stopped(task) {
+        return Ok(stopped);
+    }
     p.clients.turn("ECS:DescribeTasks").await;
     let client = p.clients.ecs().await;
     let read =

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use dbird_core::provider::{ErrorKind, Result};
 use dbird_core::{Observed, StepId, Target};
 use serde_json::{Map, Value, json};
+use tokio::time::Instant;
 
 use crate::AwsProvider;
 use crate::clock::CloudClock;
@@ -13,7 +14,7 @@ use crate::config::{base, network_stack};
 use crate::error::{Adding, Answer, fault};
 use crate::service;
 pub(crate) use crate::stack::{Stack, stack_of};
-use crate::stack::{kept, template_of};
+use crate::stack::{kept, stack_of_cached, template_of, template_of_cached};
 
 /// The step that makes the environment's stack.
 pub(crate) const INFRASTRUCTURE: &str = "infrastructure";
@@ -28,7 +29,23 @@ const IMAGE: &str = "image";
 /// The step of the service.
 const SERVICE: &str = "service";
 
+/// What is live. Whoever follows a rollout looks more often than AWS should be asked, and gets what was seen a moment ago.
 pub(crate) async fn observe(aws: &AwsProvider, target: &Target) -> Result<Observed> {
+    if !aws.rollouts.follows() {
+        return look(aws, target, false).await;
+    }
+    let name = base(target);
+    if let Some(known) = aws.rollouts.observed(&name) {
+        return Ok(known);
+    }
+    let at = Instant::now();
+    let observed = look(aws, target, true).await?;
+    aws.rollouts.remember_observed(&name, at, &observed);
+    Ok(observed)
+}
+
+/// The same, asked for. While a rollout is followed nobody else changes the stack.
+async fn look(aws: &AwsProvider, target: &Target, follows: bool) -> Result<Observed> {
     let mut observed = Observed::default();
     if let Some(network) = &aws.config.network {
         let name = network_stack(network);
@@ -40,12 +57,12 @@ pub(crate) async fn observe(aws: &AwsProvider, target: &Target) -> Result<Observ
         }
     }
     let name = base(target);
-    let stack = stack_of(aws, &name).await?;
+    let stack = if follows { stack_of_cached(aws, &name).await? } else { stack_of(aws, &name).await? };
     right_account(aws, stack.as_ref()).await?;
     observed.notes.extend(stack.as_ref().and_then(Stack::note));
     let mut held = Vec::new();
     if let Some(stack) = stack.as_ref().filter(|s| s.serves()) {
-        let template = template_of(aws, &name).await?;
+        let template = if follows { template_of_cached(aws, &name).await? } else { template_of(aws, &name).await? };
         held = documents(stack, &template, &mut observed);
         let live = service::observe(aws, target, stack).await?;
         if let Some(path) = live.service.as_ref().and_then(mounted_at) {
@@ -86,7 +103,11 @@ fn documents(stack: &Stack, template: &Value, observed: &mut Observed) -> Vec<&'
             observed.data.insert(step.to_owned(), place.clone());
         }
     }
-    let body = json!({ "stack": stack.name, "tags": stack.tags, "template": template });
+    let mut body = json!({ "stack": stack.name, "tags": stack.tags, "template": template });
+    if stack.stuck() {
+        // Whatever its template says, it is not what is wanted: the plan shows this, and the deploy gets it out of there.
+        body["status"] = stack.status.clone().into();
+    }
     observed.documents.insert(StepId::new(INFRASTRUCTURE), body);
     held
 }

@@ -10,6 +10,7 @@ use dbird_core::{
 use crate::client::{Clients, Counted};
 use crate::clock::CloudClock;
 use crate::config::{Config, Credentials};
+use crate::shapes::Shapes;
 use crate::token::Token;
 use crate::{apply, image, logs, observe, poll, preview, rollout, run, sample, service, stack};
 
@@ -34,7 +35,7 @@ impl AwsProvider {
     pub fn new(config: Config) -> Result<Self> {
         let clock = CloudClock::of(config.simulator.as_deref())?;
         Ok(AwsProvider {
-            clients: Clients::new(&config.region, config.endpoint.clone()),
+            clients: Clients::new(&config.region, config.endpoint.clone(), Shapes::to(config.shapes.as_deref())?),
             config,
             clock,
             stacks: stack::Seen::default(),
@@ -47,6 +48,11 @@ impl AwsProvider {
     /// The requests that were made so far, by service and operation.
     pub fn requests(&self) -> Vec<Counted> {
         self.clients.counted()
+    }
+
+    /// The account that the credentials are for.
+    pub async fn account(&self) -> Result<String> {
+        observe::account(self).await
     }
 
     /// The credentials that requests are signed with, for whoever else must sign: state in S3.

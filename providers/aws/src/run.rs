@@ -37,18 +37,31 @@ pub(crate) struct Job {
     pub(crate) until_unix_ms: Option<u64>,
 }
 
-/// When each task was last asked for.
+/// When each task was last asked for, and whether it had stopped.
 #[derive(Debug, Default)]
-pub(crate) struct Seen(Mutex<HashMap<String, Instant>>);
+pub(crate) struct Seen(Mutex<HashMap<String, (Instant, bool)>>);
 
 impl Seen {
     /// How long to wait before it may be asked for again.
     fn wait(&self, task: &str) -> Duration {
         let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
-        let at = seen.get(task).map_or(now, |last| now.max(*last + EVERY));
-        seen.insert(task.to_owned(), at);
+        let (at, stopped) = seen.get(task).map_or((now, false), |(last, stopped)| (now.max(*last + EVERY), *stopped));
+        seen.insert(task.to_owned(), (at, stopped));
         at - now
+    }
+
+    fn stops(&self, task: &str) {
+        let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, stopped)) = seen.get_mut(task) {
+            *stopped = true;
+        }
+    }
+
+    /// Whether a task that is followed here, named by the end of its ARN, has stopped; none where nobody follows it.
+    pub(crate) fn stopped(&self, name: &str) -> Option<bool> {
+        let seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.iter().find(|(task, _)| task_id(task) == name).map(|(_, (_, stopped))| *stopped)
     }
 }
 
@@ -207,6 +220,9 @@ pub(crate) async fn poll(
         return Err(fault(ErrorKind::NotFound, "follow the task", task_id(&job.task), what));
     };
     let mut progress = progress(task, &job.container);
+    if progress.phase == Phase::Finished {
+        p.runs.stops(&job.task);
+    }
     let over = job.until_unix_ms.is_some_and(|until| p.clock.now_unix_ms() >= until);
     if over && progress.phase == Phase::Working && task.desired_status() != Some("STOPPED") {
         stop(p, job, "it took longer than it may").await?;
@@ -312,5 +328,14 @@ mod tests {
         assert_eq!(seen.wait("a"), Duration::ZERO);
         assert!(seen.wait("a") > Duration::from_millis(900));
         assert_eq!(seen.wait("b"), Duration::ZERO);
+    }
+
+    #[test]
+    fn a_task_that_is_followed_has_stopped_or_not() {
+        let seen = Seen::default();
+        seen.wait("arn:aws:ecs:us-east-1:1:task/bird-dev/0a1b");
+        assert_eq!((seen.stopped("0a1b"), seen.stopped("0a1c")), (Some(false), None));
+        seen.stops("arn:aws:ecs:us-east-1:1:task/bird-dev/0a1b");
+        assert_eq!(seen.stopped("0a1b"), Some(true));
     }
 }

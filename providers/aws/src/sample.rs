@@ -79,8 +79,8 @@ async fn groups(
     target: &Target,
     places: &Places<'_>,
 ) -> Result<BTreeMap<ReleaseId, String>, ProviderError> {
-    p.clients.turn("ECS:DescribeServices").await;
-    let Some(service) = apply::found(p, &base(target), &target.service).await? else { return Ok(BTreeMap::new()) };
+    let service = apply::found_lately(p, &base(target), &target.service).await?;
+    let Some(service) = service else { return Ok(BTreeMap::new()) };
     let traffic = traffic(places);
     let mut found: Vec<(String, String)> = Vec::new();
     for set in service.task_sets() {

@@ -40,6 +40,11 @@ pub trait Fixture: Send + Sync {
         works
     }
 
+    /// Whether it can wait at a share on its way; one that can't is met there while it moves.
+    fn waits_on_the_way(&self) -> bool {
+        true
+    }
+
     /// Has requests sent to the service, about as many; how many were answered in all. None where that can't be done.
     async fn ask(&self, target: &Target, count: u64) -> Option<u64>;
 

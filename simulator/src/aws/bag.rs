@@ -29,8 +29,11 @@ pub(crate) struct Bag {
     /// Says what is wrong with these properties.
     pub(crate) check: fn(&World, &Value) -> Result<(), Fault>,
     /// What `Ref` gives, and what `GetAtt` does, of a new one.
-    pub(crate) made: fn(&World, &Place, &Value) -> (String, Vec<(&'static str, Value)>),
+    pub(crate) made: fn(&World, &Place, &Value) -> (String, Attributes),
 }
+
+/// What `GetAtt` gives, by attribute.
+pub(crate) type Attributes = Vec<(&'static str, Value)>;
 
 /// One that is there.
 #[derive(Debug, Clone)]

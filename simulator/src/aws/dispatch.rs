@@ -34,6 +34,7 @@ pub(crate) async fn call(world: &Arc<World>, call: &Call) -> Answer {
 pub(crate) fn kinds() -> impl Iterator<Item = &'static dyn Kind> {
     let all = [
         acm::KINDS,
+        cloudformation::KINDS,
         cloudwatch::KINDS,
         codedeploy::KINDS,
         ecr::KINDS,

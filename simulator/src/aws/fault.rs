@@ -24,6 +24,7 @@ impl Fault {
 
     /// An operation that is not simulated.
     pub(crate) fn unknown(service: &str, operation: &str) -> Self {
-        Fault::new("UnknownOperationException", format!("the simulator does not know {service}:{operation}")).with_status(404)
+        Fault::new("UnknownOperationException", format!("the simulator does not know {service}:{operation}"))
+            .with_status(404)
     }
 }

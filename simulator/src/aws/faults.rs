@@ -1,23 +1,34 @@
 //! What goes wrong on purpose, by name. A name is asked for when the simulator starts or while it runs (`POST
 //! /_simulator/faults` with a JSON list of names puts these in the place of all before).
-//!
-//! | name | what happens |
-//! |---|---|
-//! | `expired-credentials` | every call is refused as a token that has expired is |
-//! | `expired-credentials:N` | the same from the Nth call on |
-//! | `unknown-credentials` | every call is refused as an unknown access key is |
-//! | `throttle` | every third call is refused with a throttling error |
-//! | `throttle:Operation` | the first two calls of this operation are |
-//! | `lost-reply:Operation` | the first call of this operation is carried out, and its reply never comes |
-//! | `stack-fails:LogicalId` | making or changing this resource of a stack fails |
-//! | `rollback-fails:LogicalId` | undoing a change of this resource fails |
-//!
-//! Others belong to the service that has them, and are written there.
 
 use std::{
     collections::BTreeMap,
     sync::{Mutex, PoisonError},
 };
+
+/// Every fault by its name, and what happens. A name in capitals stands for one that the asker gives.
+pub const FAULTS: &[(&str, &str)] = &[
+    ("expired-credentials", "every call is refused as a token that has expired is"),
+    ("expired-credentials:N", "the same from the Nth call on"),
+    ("unknown-credentials", "every call is refused as an unknown access key is"),
+    ("throttle", "about every third call is refused with a throttling error"),
+    ("throttle:OPERATION", "the first two calls of this operation are"),
+    ("lost-reply:OPERATION", "the first call of this operation is carried out, and its reply never comes"),
+    ("stack-fails:LOGICAL_ID", "making or changing this resource of a stack fails"),
+    ("stack-fails-once:LOGICAL_ID", "the same, the first time only"),
+    ("rollback-fails:LOGICAL_ID", "undoing a change of this resource fails"),
+    ("rollback-fails-once:LOGICAL_ID", "the same, the first time only"),
+    ("delete-fails:LOGICAL_ID", "deleting this resource of a stack fails"),
+    ("certificate-pending", "no certificate is issued yet"),
+    ("certificate-missing", "there is no certificate"),
+    ("quota:CODE=VALUE", "this quota of the account is so low"),
+    ("no-capacity", "Fargate has no room for new tasks"),
+    ("image-pull-fails", "no image can be pulled"),
+    ("task-dies-after-ready", "a new task ends soon after it became healthy"),
+    ("task-dies-after-ready:SECONDS", "the same, so many seconds of its own time after"),
+    ("codedeploy-fails", "CodeDeploy gives a deployment up by itself"),
+    ("alarm-in-bake", "an alarm fires once all traffic has moved"),
+];
 
 /// The faults that were asked for.
 #[derive(Debug, Default)]

@@ -62,16 +62,6 @@ impl Iam {
         let role = self.role(role_arn);
         role.is_some_and(|role| evaluate::decide(&role.policies, action, resource) == Decision::Allowed)
     }
-
-    /// Whether a service (`ecs-tasks.amazonaws.com`) may take a role.
-    pub(crate) fn trusts(&self, role_arn: &str, service: &str) -> bool {
-        self.role(role_arn).is_some_and(|role| {
-            evaluate::statements(&role.trust).iter().any(|statement| {
-                let principals = statement.pointer("/Principal/Service").cloned().unwrap_or_default();
-                text(statement, "Effect") == Some("Allow") && evaluate::texts(&principals).any(|name| name == service)
-            })
-        })
-    }
 }
 
 /// Answers a call.

@@ -35,6 +35,7 @@ use std::{path::PathBuf, sync::Arc};
 use serde_json::Value;
 
 pub(crate) use fault::Fault;
+pub use faults::FAULTS;
 pub use server::{Running, start, start_at};
 
 use crate::Clock;
@@ -190,7 +191,6 @@ impl World {
     /// What a service tells of itself to tests, by name (`/_simulator/NAME`).
     pub(crate) fn report(self: &Arc<Self>, name: &str) -> Option<Value> {
         match name {
-            "elb" => Some(self.elb.report()),
             "efs" => Some(self.efs.report()),
             "elb" => Some(self.elb.report()),
             "ecr" => Some(ecr::Ecr::expire(self)),

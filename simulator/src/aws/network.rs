@@ -4,9 +4,8 @@
 mod kinds;
 
 use std::{
-    collections::BTreeMap,
     net::{IpAddr, Ipv4Addr},
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
 };
 
 use serde_json::Value;
@@ -15,12 +14,10 @@ use super::{Answer, Call, Fault, World, bag::Bags, list, number, text};
 
 pub(crate) use kinds::KINDS;
 
-/// Networks, and whose address is whose.
+/// Networks.
 #[derive(Debug, Default)]
 pub(crate) struct Network {
     bags: Bags,
-    /// The security groups of an address that somebody in the VPC has.
-    groups: Mutex<BTreeMap<IpAddr, Vec<String>>>,
 }
 
 /// A subnet.
@@ -33,32 +30,17 @@ pub(crate) struct Subnet {
 }
 
 impl Network {
-    /// Whether one of these security groups lets this source call this TCP port.
+    /// Whether one of these security groups lets this source call this TCP port. Callers come from outside, so a rule that lets
+    /// in another group lets in none of them.
     pub(crate) fn ingress_allows(&self, security_groups: &[String], port: u16, source: IpAddr) -> bool {
-        let members = self.groups_of(source);
         let separate = self.bags.all("AWS::EC2::SecurityGroupIngress");
         security_groups.iter().any(|group| {
             let own = self.bags.get("AWS::EC2::SecurityGroup", group);
             let own = own.as_ref().map_or(&[][..], |held| list(&held.properties, "SecurityGroupIngress"));
             let separate = separate.iter().map(|held| &held.properties);
             let separate = separate.filter(|rule| text(rule, "GroupId") == Some(group.as_str()));
-            own.iter().chain(separate).any(|rule| allows(rule, port, source, &members))
+            own.iter().chain(separate).any(|rule| allows(rule, port, source))
         })
-    }
-
-    /// Says which security groups an address has, so that rules by source group know it.
-    pub(crate) fn assign(&self, address: IpAddr, security_groups: &[String]) {
-        self.groups.lock().unwrap_or_else(PoisonError::into_inner).insert(address, security_groups.to_vec());
-    }
-
-    /// The address is nobody's any more.
-    pub(crate) fn release(&self, address: IpAddr) {
-        self.groups.lock().unwrap_or_else(PoisonError::into_inner).remove(&address);
-    }
-
-    /// The security groups of an address; none of somebody outside.
-    pub(crate) fn groups_of(&self, address: IpAddr) -> Vec<String> {
-        self.groups.lock().unwrap_or_else(PoisonError::into_inner).get(&address).cloned().unwrap_or_default()
     }
 
     /// Whether there is such a security group.
@@ -125,7 +107,7 @@ impl Cidr {
     }
 }
 
-fn allows(rule: &Value, port: u16, source: IpAddr, members: &[String]) -> bool {
+fn allows(rule: &Value, port: u16, source: IpAddr) -> bool {
     let protocol =
         text(rule, "IpProtocol").map(str::to_owned).or_else(|| number(rule, "IpProtocol").map(|n| n.to_string()));
     let port = i64::from(port);
@@ -141,9 +123,7 @@ fn allows(rule: &Value, port: u16, source: IpAddr, members: &[String]) -> bool {
         IpAddr::V4(address) => range.is_some_and(|range| range.contains(address)),
         IpAddr::V6(_) => text(rule, "CidrIpv6") == Some("::/0"),
     };
-    let from_group =
-        text(rule, "SourceSecurityGroupId").is_some_and(|group| members.iter().any(|member| member == group));
-    fits && (from_range || from_group)
+    fits && from_range
 }
 
 #[cfg(test)]
@@ -156,43 +136,28 @@ mod tests {
     fn rules_let_in_whom_they_name() {
         let inside: IpAddr = [10, 0, 1, 2].into();
         let outside: IpAddr = [203, 0, 113, 9].into();
-        let table: &[(Value, u16, IpAddr, &[&str], bool)] = &[
-            (
-                json!({ "IpProtocol": "tcp", "FromPort": 80, "ToPort": 80, "CidrIp": "0.0.0.0/0" }),
-                80,
-                outside,
-                &[],
-                true,
-            ),
+        let table: &[(Value, u16, IpAddr, bool)] = &[
+            (json!({ "IpProtocol": "tcp", "FromPort": 80, "ToPort": 80, "CidrIp": "0.0.0.0/0" }), 80, outside, true),
             (
                 json!({ "IpProtocol": "tcp", "FromPort": "80", "ToPort": "80", "CidrIp": "0.0.0.0/0" }),
                 443,
                 outside,
-                &[],
                 false,
             ),
-            (
-                json!({ "IpProtocol": "udp", "FromPort": 80, "ToPort": 80, "CidrIp": "0.0.0.0/0" }),
-                80,
-                outside,
-                &[],
-                false,
-            ),
-            (json!({ "IpProtocol": "-1", "CidrIp": "10.0.0.0/16" }), 9000, inside, &[], true),
-            (json!({ "IpProtocol": "-1", "CidrIp": "10.0.0.0/16" }), 9000, outside, &[], false),
-            (json!({ "IpProtocol": -1, "SourceSecurityGroupId": "sg-1" }), 8080, inside, &["sg-1"], true),
+            (json!({ "IpProtocol": "udp", "FromPort": 80, "ToPort": 80, "CidrIp": "0.0.0.0/0" }), 80, outside, false),
+            (json!({ "IpProtocol": "-1", "CidrIp": "10.0.0.0/16" }), 9000, inside, true),
+            (json!({ "IpProtocol": "-1", "CidrIp": "10.0.0.0/16" }), 9000, outside, false),
+            (json!({ "IpProtocol": -1, "SourceSecurityGroupId": "sg-1" }), 8080, inside, false),
             (
                 json!({ "IpProtocol": "tcp", "FromPort": 8080, "ToPort": 8080, "SourceSecurityGroupId": "sg-1" }),
                 8080,
                 inside,
-                &["sg-2"],
                 false,
             ),
-            (json!({ "IpProtocol": "tcp", "FromPort": 80, "ToPort": 80, "CidrIpv6": "::/0" }), 80, outside, &[], false),
+            (json!({ "IpProtocol": "tcp", "FromPort": 80, "ToPort": 80, "CidrIpv6": "::/0" }), 80, outside, false),
         ];
-        for (rule, port, source, members, expected) in table {
-            let members: Vec<String> = members.iter().map(|m| (*m).to_owned()).collect();
-            assert_eq!(allows(rule, *port, *source, &members), *expected, "{rule} {source}");
+        for (rule, port, source, expected) in table {
+            assert_eq!(allows(rule, *port, *source), *expected, "{rule} {source}");
         }
     }
 

@@ -34,6 +34,12 @@ struct State {
     last: VecDeque<Value>,
 }
 
+impl State {
+    fn count(&mut self, service: &str, operation: &str) {
+        *self.counts.entry(format!("{service}:{operation}")).or_default() += 1;
+    }
+}
+
 impl Record {
     /// One that is also written to a file, if one is named.
     ///
@@ -64,7 +70,7 @@ impl Record {
             // Nothing depends on the file; whoever reads it notices that it ends early.
             let _ = writeln!(file, "{line}");
         }
-        *state.counts.entry(format!("{}:{}", call.service, call.operation)).or_default() += 1;
+        state.count(&call.service, &call.operation);
         if state.last.len() == KEPT_MAX {
             state.last.pop_front();
         }
@@ -73,6 +79,11 @@ impl Record {
             "took_ms": took_ms,
         });
         state.last.push_back(line);
+    }
+
+    /// Counts a request that is no call of the account's API.
+    pub(crate) fn count(&self, service: &str, operation: &str) {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).count(service, operation);
     }
 
     /// The counts by service and operation, and the last calls without what was in them.

@@ -48,6 +48,11 @@ struct Secret {
 }
 
 impl Secrets {
+    /// The whole ARN of a secret that is named so: what permissions are about, however it was asked for.
+    pub(crate) fn arn(&self, id_or_arn: &str) -> Option<String> {
+        self.with(|all| find(all, id_or_arn).map(|secret| secret.arn.clone()))
+    }
+
     /// The current value. An ARN may be followed by a JSON key, a stage and a version, as in a task definition.
     pub(crate) fn value(&self, id_or_arn: &str) -> Option<String> {
         let parts: Vec<&str> = id_or_arn.split(':').collect();

@@ -138,9 +138,7 @@ fn delivery(spec: &Spec, values: &mut Value) {
             if native && held {
                 pauses.push("POST_TEST_TRAFFIC_SHIFT");
             }
-            let gated = matches!(&delivery.strategy, Strategy::Canary { steps } if steps.iter().any(|s| s.gate));
-            let in_parts = percent.is_some();
-            if in_parts && (gated || judged) {
+            if delivery.waits_at_weights(judged) {
                 pauses.push("PRE_PRODUCTION_TRAFFIC_SHIFT");
             }
             let (minimum, maximum) = bounds(spec, &delivery.strategy);

@@ -166,5 +166,5 @@ pub(super) fn volume(spec: &Spec) -> (Value, Value) {
         "transitEncryption": "ENABLED",
         "authorizationConfig": { "accessPointId": output("AccessPoint"), "iam": "ENABLED" },
     } });
-    (json!([volume]), json!([{ "sourceVolume": "data", "containerPath": storage.mount, "readOnly": false }]))
+    (json!([volume]), json!([{ "sourceVolume": "data", "containerPath": storage.mount }]))
 }

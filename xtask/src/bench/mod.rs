@@ -1,6 +1,7 @@
 //! Every number that dbird promises, measured against the peer or the floor that the promise names, within one run on one
 //! machine. It reports what it saw; whether a bound holds is written beside it, never turned into a failing test.
 
+mod aws;
 mod client;
 mod commands;
 mod deploys;
@@ -27,7 +28,7 @@ pub(crate) struct Args {
     /// Measure what is built already, as it is
     #[arg(long)]
     no_build: bool,
-    /// Only these parts (deploys, rollout, server, spool, proxy, commands); no report is written
+    /// Only these parts (deploys, rollout, server, spool, proxy, commands, aws); no report is written
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
 }
@@ -91,13 +92,14 @@ pub(crate) fn run(args: &Args) -> Outcome {
     let mut bench = Bench { short: args.short, game: bin.join("drafty-bird"), bin, rows: Vec::new() };
 
     type Part = fn(&mut Bench) -> Outcome;
-    let parts: [(&str, Part); 6] = [
+    let parts: [(&str, Part); 7] = [
         ("deploys", deploys::run),
         ("rollout", rollout::run),
         ("server", server::run),
         ("spool", spool::run),
         ("proxy", proxy::run),
         ("commands", commands::run),
+        ("aws", aws::run),
     ];
     for (name, part) in parts {
         if args.only.is_empty() || args.only.iter().any(|o| o == name) {

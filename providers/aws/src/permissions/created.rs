@@ -27,6 +27,8 @@ pub(crate) enum Where {
     FileSystem,
     /// The topic of the environment's alarms.
     Topic,
+    /// The bucket of the state, being made by `bootstrap`: whoever only deploys can do without.
+    Bootstrap,
     /// The bucket of the state.
     State,
     /// What is in the bucket of the state.
@@ -94,13 +96,16 @@ rows! {
         "ModifyListenerAttributes", "ModifyRule", "RemoveTags", "SetRulePriorities",
     ];
     "what a load balancer says of itself" "elasticloadbalancing" Where::As(On::All) => [
-        "DescribeListenerAttributes", "DescribeLoadBalancerAttributes", "DescribeTargetGroupAttributes",
+        "DescribeListenerAttributes", "DescribeListeners", "DescribeLoadBalancerAttributes", "DescribeLoadBalancers",
+        "DescribeTags", "DescribeTargetGroupAttributes", "DescribeTargetGroups",
     ];
     "AWS::ECS::Cluster" "ecs" Where::As(On::Cluster) => [
-        "CreateCluster", "DeleteCluster", "PutClusterCapacityProviders", "TagResource", "UntagResource", "UpdateCluster",
-        "UpdateClusterSettings",
+        "CreateCluster", "DeleteCluster", "DescribeClusters", "ListTagsForResource", "PutClusterCapacityProviders",
+        "TagResource", "UntagResource", "UpdateCluster", "UpdateClusterSettings",
     ];
     "tags of a release" "ecs" Where::As(On::TaskDefinitions) => ["TagResource", "UntagResource"];
+    "tags of the service" "ecs" Where::As(On::Service) => ["TagResource"];
+    "tags of a one-off task" "ecs" Where::As(On::Tasks) => ["TagResource"];
     "AWS::Logs::LogGroup" "logs" Where::As(On::Logs) => [
         "CreateLogGroup", "DeleteLogGroup", "DeleteRetentionPolicy", "ListTagsForResource", "PutRetentionPolicy", "TagResource",
         "UntagResource",
@@ -109,18 +114,20 @@ rows! {
     "AWS::EFS::FileSystem" "elasticfilesystem" Where::FileSystem => [
         "CreateAccessPoint", "CreateFileSystem", "CreateMountTarget", "DeleteAccessPoint", "DeleteFileSystemPolicy",
         "DeleteMountTarget", "DescribeBackupPolicy", "DescribeFileSystemPolicy", "DescribeLifecycleConfiguration",
-        "DescribeMountTargetSecurityGroups", "DescribeReplicationConfigurations", "ListTagsForResource",
+        "DescribeMountTargetSecurityGroups", "DescribeMountTargets", "DescribeReplicationConfigurations", "ListTagsForResource",
         "ModifyMountTargetSecurityGroups", "PutBackupPolicy", "PutFileSystemPolicy", "PutLifecycleConfiguration", "TagResource",
         "UntagResource", "UpdateFileSystem",
     ];
     "encryption of the file system" "kms" Where::Key => ["CreateGrant", "DescribeKey", "GenerateDataKeyWithoutPlaintext"];
     "AWS::ECR::Repository" "ecr" Where::As(On::Repository) => [
         "CreateRepository", "DeleteLifecyclePolicy", "DeleteRepositoryPolicy", "GetLifecyclePolicy", "GetRepositoryPolicy",
+        "ListTagsForResource",
         "PutImageScanningConfiguration", "PutImageTagMutability", "PutLifecyclePolicy", "SetRepositoryPolicy", "TagResource",
         "UntagResource",
     ];
     "pushing an image" "ecr" Where::As(On::Repository) => [
-        "BatchCheckLayerAvailability", "CompleteLayerUpload", "GetDownloadUrlForLayer", "InitiateLayerUpload", "UploadLayerPart",
+        "BatchCheckLayerAvailability", "BatchGetImage", "CompleteLayerUpload", "GetDownloadUrlForLayer", "InitiateLayerUpload",
+        "PutImage", "UploadLayerPart",
     ];
     "AWS::IAM::Role" "iam" Where::As(On::Roles) => [
         "AttachRolePolicy", "CreateRole", "DeleteRole", "DeleteRolePolicy", "DetachRolePolicy", "GetRolePolicy",
@@ -134,18 +141,19 @@ rows! {
         "RegisterApplicationRevision", "TagResource", "UntagResource", "UpdateApplication",
     ];
     "AWS::CodeDeploy::DeploymentConfig" "codedeploy" Where::As(On::Configurations) => [
-        "CreateDeploymentConfig", "DeleteDeploymentConfig",
+        "CreateDeploymentConfig", "DeleteDeploymentConfig", "GetDeploymentConfig",
     ];
     "AWS::CloudWatch::Alarm" "cloudwatch" Where::As(On::Alarms) => ["ListTagsForResource", "TagResource", "UntagResource"];
     "AWS::SNS::Topic" "sns" Where::Topic => [
         "CreateTopic", "DeleteTopic", "GetTopicAttributes", "ListSubscriptionsByTopic", "ListTagsForResource",
         "SetTopicAttributes", "Subscribe", "TagResource", "Unsubscribe", "UntagResource",
     ];
-    "AWS::S3::Bucket" "s3" Where::State => [
+    "AWS::S3::Bucket" "s3" Where::Bootstrap => [
         "CreateBucket", "DeleteBucketPolicy", "GetBucketPolicy", "GetBucketTagging", "GetBucketVersioning",
-        "GetEncryptionConfiguration", "GetLifecycleConfiguration", "ListBucket", "PutBucketOwnershipControls", "PutBucketPolicy",
+        "GetEncryptionConfiguration", "GetLifecycleConfiguration", "PutBucketOwnershipControls", "PutBucketPolicy",
         "PutBucketPublicAccessBlock", "PutBucketTagging", "PutBucketVersioning", "PutEncryptionConfiguration",
         "PutLifecycleConfiguration",
     ];
-    "the state" "s3" Where::StateObjects => ["DeleteObject", "GetObject", "PutObject"];
+    "the folders of the state" "s3" Where::State => ["ListBucket"];
+    "the state" "s3" Where::StateObjects => ["GetObject", "PutObject"];
 }

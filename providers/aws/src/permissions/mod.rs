@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use dbird_core::Target;
 use serde_json::{Value, json};
 
-use crate::config::base;
+use crate::config::{base, network_stack};
 use created::{CREATED, Where};
 pub(crate) use operations::{Again, operation};
 use operations::{OPERATIONS, On};
@@ -35,8 +35,10 @@ pub struct Scope {
     pub account: String,
     /// The region.
     pub region: String,
-    /// The bucket that holds the state; none where it is not in S3.
-    pub bucket: Option<String>,
+    /// The network that it shares with other environments; none where it has its own.
+    pub network: Option<String>,
+    /// Where the state is, `s3://bucket/prefix`; none where it is not in S3.
+    pub state: Option<String>,
 }
 
 /// What dbird needs for an environment: all of these together, each small enough for IAM.
@@ -77,7 +79,14 @@ struct Place<'a> {
     base: &'a str,
     account: &'a str,
     region: &'a str,
+    /// The stack of a shared network.
+    network: Option<String>,
+    /// Its logs.
+    network_logs: Option<String>,
+    /// The bucket of the state.
     bucket: Option<&'a str>,
+    /// Where in it the environments' folders are; mostly empty.
+    prefix: &'a str,
 }
 
 /// One statement for everything on the same things.
@@ -86,9 +95,9 @@ fn statements(place: &Place<'_>) -> Vec<Value> {
     for operation in OPERATIONS.iter().filter(|o| o.on != On::Nobody) {
         actions.entry(Where::As(operation.on)).or_default().insert(operation.action.to_owned());
     }
-    for row in
-        CREATED.iter().filter(|row| place.bucket.is_some() || !matches!(row.on, Where::State | Where::StateObjects))
-    {
+    for row in CREATED.iter().filter(|row| {
+        place.bucket.is_some() || !matches!(row.on, Where::Bootstrap | Where::State | Where::StateObjects)
+    }) {
         let names = row.actions.iter().map(|name| format!("{}:{name}", row.service));
         actions.entry(row.on).or_default().extend(names);
     }
@@ -108,13 +117,32 @@ fn statements(place: &Place<'_>) -> Vec<Value> {
 
 impl<'a> Place<'a> {
     fn of(scope: &'a Scope, base: &'a str) -> Self {
-        let Scope { target, account, region, bucket } = scope;
-        Place { target, base, account, region, bucket: bucket.as_deref() }
+        let Scope { target, account, region, network, state } = scope;
+        let state = state.as_deref().and_then(|url| url.strip_prefix("s3://"));
+        let (bucket, prefix) = state.map_or((None, ""), |at| {
+            at.split_once('/').map_or((Some(at), ""), |(bucket, prefix)| (Some(bucket), prefix.trim_matches('/')))
+        });
+        Place {
+            target,
+            base,
+            account,
+            region,
+            network: network.as_deref().map(network_stack),
+            network_logs: network.as_ref().map(|name| format!("/dbird/network/{name}")),
+            bucket,
+            prefix,
+        }
     }
 
     /// The ARNs of something in this account and region.
     fn arn(&self, service: &str, rest: &str) -> String {
         format!("arn:aws:{service}:{}:{}:{rest}", self.region, self.account)
+    }
+
+    /// The roles of the stacks, whose names CloudFormation begins with the stack's.
+    fn roles(&self) -> Vec<String> {
+        let stacks = [self.base].into_iter().chain(self.network.as_deref());
+        stacks.map(|stack| format!("arn:aws:iam::{}:role/{stack}-*", self.account)).collect()
     }
 
     fn tagged(&self) -> Value {
@@ -134,12 +162,9 @@ impl<'a> Place<'a> {
         match on {
             Where::As(On::All | On::Nobody) => (any(), None),
             Where::As(On::Stacks) => {
-                let stacks = [
-                    format!("stack/{base}/*"),
-                    "stack/dbird-network-*/*".to_owned(),
-                    "stack/dbird-bootstrap*/*".to_owned(),
-                ];
-                (stacks.iter().map(|s| self.arn("cloudformation", s)).collect(), None)
+                let own = [base.to_owned(), format!("dbird-bootstrap-{}", self.target.service)];
+                let stacks = own.iter().chain(&self.network);
+                (stacks.map(|name| self.arn("cloudformation", &format!("stack/{name}/*"))).collect(), None)
             }
             Where::As(On::Cluster) => (vec![self.arn("ecs", &format!("cluster/{base}"))], None),
             Where::As(On::Service) => (vec![self.arn("ecs", &format!("service/{base}/{}", self.target.service))], None),
@@ -167,8 +192,18 @@ impl<'a> Place<'a> {
             ),
             Where::As(On::Alarms) => (vec![self.arn("cloudwatch", &format!("alarm:{base}-*"))], None),
             Where::As(On::Logs) => {
-                let group = format!("log-group:/dbird/{base}");
-                (vec![self.arn("logs", &group), self.arn("logs", &format!("{group}:*"))], None)
+                // The group, its streams, and the groups below it: of the collector and of the network.
+                let own = format!("/dbird/{base}");
+                let names = [own.clone(), format!("{own}:*"), format!("{own}/*")];
+                let shared = self.network_logs.iter().flat_map(|name| [name.clone(), format!("{name}:*")]);
+                (
+                    names
+                        .into_iter()
+                        .chain(shared)
+                        .map(|name| self.arn("logs", &format!("log-group:{name}")))
+                        .collect(),
+                    None,
+                )
             }
             Where::As(On::Repository) => (vec![self.arn("ecr", &format!("repository/{base}"))], None),
             Where::As(On::FileSystems) => (
@@ -179,7 +214,7 @@ impl<'a> Place<'a> {
                 vec![self.arn("elasticfilesystem", "file-system/*"), self.arn("elasticfilesystem", "access-point/*")],
                 Some(self.tagged()),
             ),
-            Where::As(On::Roles) => (vec![format!("arn:aws:iam::{}:role/{base}-*", self.account)], None),
+            Where::As(On::Roles) => (self.roles(), None),
             Where::As(On::Secrets) => (vec![self.arn("secretsmanager", "secret:*")], None),
             Where::As(On::Certificates) => (vec![self.arn("acm", "certificate/*")], None),
             Where::Network | Where::FileSystem => (any(), self.here()),
@@ -188,8 +223,17 @@ impl<'a> Place<'a> {
                 (kinds.iter().map(|kind| self.arn("elasticloadbalancing", kind)).collect(), None)
             }
             Where::Topic => (vec![self.arn("sns", &format!("{base}-*"))], None),
-            Where::State => (self.bucket.iter().map(|name| format!("arn:aws:s3:::{name}")).collect(), None),
-            Where::StateObjects => (self.bucket.iter().map(|name| format!("arn:aws:s3:::{name}/*")).collect(), None),
+            // No condition on what is listed: without it an object that is not there could not be told from a closed one.
+            Where::Bootstrap | Where::State => {
+                (self.bucket.iter().map(|name| format!("arn:aws:s3:::{name}")).collect(), None)
+            }
+            // Its own environment's only: whoever deploys one can't touch the lease of another.
+            Where::StateObjects => {
+                let slash = if self.prefix.is_empty() { "" } else { "/" };
+                let own = format!("aws/{}/{}", self.target.service, self.target.environment);
+                let of = |name: &&str| format!("arn:aws:s3:::{name}/{}{slash}{own}/*", self.prefix);
+                (self.bucket.iter().map(of).collect(), None)
+            }
             Where::PassedRoles => {
                 let services = [
                     "ecs-tasks.amazonaws.com",
@@ -197,10 +241,7 @@ impl<'a> Place<'a> {
                     "codedeploy.amazonaws.com",
                     "vpc-flow-logs.amazonaws.com",
                 ];
-                (
-                    vec![format!("arn:aws:iam::{}:role/{base}-*", self.account)],
-                    Some(json!({ "StringEquals": { "iam:PassedToService": services } })),
-                )
+                (self.roles(), Some(json!({ "StringEquals": { "iam:PassedToService": services } })))
             }
             Where::LinkedRoles => {
                 let services = [
@@ -233,7 +274,8 @@ mod tests {
             target: Target { service: "bird".to_owned(), environment: "dev".to_owned() },
             account: "123456789012".to_owned(),
             region: "ap-southeast-2".to_owned(),
-            bucket: Some("bird-state".to_owned()),
+            network: None,
+            state: Some("s3://bird-state/prod".to_owned()),
         }
     }
 
@@ -262,8 +304,6 @@ mod tests {
     fn nothing_may_be_done_to_everything_without_a_reason() {
         let known = [
             "ecr:GetAuthorizationToken",
-            "ecs:DeregisterTaskDefinition",
-            "iam:SimulatePrincipalPolicy",
             "logs:CreateLogDelivery",
             "logs:DeleteLogDelivery",
             "cloudwatch:GetMetricData",
@@ -279,6 +319,74 @@ mod tests {
                 let anything = texts(&statement["Resource"]).contains(&"*".to_owned());
                 assert!(!anything || reads || statement.get("Condition").is_some(), "{action} on anything");
             }
+        }
+    }
+
+    /// What a resource may be called, as IAM compares it.
+    fn fits(pattern: &str, name: &str) -> bool {
+        match pattern.split_once('*') {
+            None => pattern == name,
+            Some((start, rest)) => name
+                .strip_prefix(start)
+                .is_some_and(|left| (0..=left.len()).any(|at| left.is_char_boundary(at) && fits(rest, &left[at..]))),
+        }
+    }
+
+    #[test]
+    fn everything_that_has_a_name_is_in_reach_and_nothing_of_others() {
+        let logs = |name: &str| format!("arn:aws:logs:ap-southeast-2:123456789012:log-group:{name}");
+        let role = |name: &str| format!("arn:aws:iam::123456789012:role/{name}");
+        let stack = |name: &str| format!("arn:aws:cloudformation:ap-southeast-2:123456789012:stack/{name}/0a1b");
+        // Of the environment itself, and of a network that it shares.
+        let cases = [
+            ("logs:CreateLogGroup", logs("/dbird/bird-dev"), true, true),
+            ("logs:FilterLogEvents", logs("/dbird/bird-dev:log-stream:task/bird/1"), true, true),
+            ("logs:CreateLogGroup", logs("/dbird/bird-dev/network"), true, true),
+            ("logs:CreateLogGroup", logs("/dbird/bird-dev/metrics"), true, true),
+            ("logs:CreateLogGroup", logs("/dbird/network/shared"), false, true),
+            ("logs:CreateLogGroup", logs("/dbird/bird-prod"), false, false),
+            ("iam:CreateRole", role("bird-dev-TaskRole-0A1B"), true, true),
+            ("iam:PassRole", role("dbird-network-shared-FlowLogRole-0A1B"), false, true),
+            ("iam:PassRole", role("bird-prod-TaskRole-0A1B"), false, false),
+            ("cloudformation:CreateChangeSet", stack("bird-dev"), true, true),
+            ("cloudformation:CreateChangeSet", stack("dbird-bootstrap-bird"), true, true),
+            ("cloudformation:CreateChangeSet", stack("dbird-network-shared"), false, true),
+            ("cloudformation:CreateChangeSet", stack("dbird-network-other"), false, false),
+            ("cloudformation:CreateChangeSet", stack("bird-prod"), false, false),
+        ];
+        for (network, shares) in [(None, false), (Some("shared".to_owned()), true)] {
+            let policy = print_policy(&Scope { network, ..scope() });
+            for (action, arn, own, shared) in &cases {
+                let allowed = policy["Statement"].as_array().unwrap().iter().any(|statement| {
+                    texts(&statement["Action"]).contains(&(*action).to_owned())
+                        && texts(&statement["Resource"]).iter().any(|pattern| fits(pattern, arn))
+                });
+                assert_eq!(allowed, if shares { *shared } else { *own }, "{action} on {arn}, network shared: {shares}");
+            }
+        }
+    }
+
+    #[test]
+    fn only_the_environments_own_state_is_touched() {
+        let own = "aws/bird/dev/*";
+        let cases = [
+            (Some("s3://b"), Some(format!("arn:aws:s3:::b/{own}"))),
+            (Some("s3://b/"), Some(format!("arn:aws:s3:::b/{own}"))),
+            (Some("s3://b/team/prod"), Some(format!("arn:aws:s3:::b/team/prod/{own}"))),
+            (Some("file:.dbird/state"), None),
+            (None, None),
+        ];
+        for (state, wanted) in cases {
+            let policy = print_policy(&Scope { state: state.map(str::to_owned), ..scope() });
+            let objects: Vec<String> = policy["Statement"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .filter(|statement| texts(&statement["Action"]).contains(&"s3:PutObject".to_owned()))
+                .flat_map(|statement| texts(&statement["Resource"]))
+                .collect();
+            assert_eq!(objects, Vec::from_iter(wanted), "{state:?}");
+            assert_eq!(policy.to_string().contains("s3:"), state.is_some_and(|s| s.starts_with("s3:")), "{state:?}");
         }
     }
 
@@ -325,6 +433,34 @@ mod tests {
             }
         }
         assert!(seen > 20, "the templates are somewhere else");
+    }
+
+    /// A permission that nothing uses is one too many.
+    #[test]
+    fn every_operation_is_called() {
+        fn read(folder: &std::path::Path, all: &mut String) {
+            for entry in std::fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    read(&path, all);
+                } else {
+                    *all += &std::fs::read_to_string(path).unwrap();
+                }
+            }
+        }
+        let mut source = String::new();
+        read(concat!(env!("CARGO_MANIFEST_DIR"), "/src").as_ref(), &mut source);
+        for operation in OPERATIONS {
+            let mut called = String::new();
+            for letter in operation.name.chars() {
+                if letter.is_ascii_uppercase() && !called.is_empty() {
+                    called.push('_');
+                }
+                called.push(letter.to_ascii_lowercase());
+            }
+            let built = format!("{}InputBuilder", operation.name);
+            assert!(source.contains(&format!(".{called}()")) || source.contains(&built), "nothing calls {called}");
+        }
     }
 
     #[test]

@@ -104,7 +104,6 @@ operations! {
         "DeleteScalingPolicy" Scaling Safe;
         "DeregisterScalableTarget" Scaling Safe;
         "DescribeScalableTargets" All Safe;
-        "DescribeScalingActivities" All Safe;
         "DescribeScalingPolicies" All Safe;
         "PutScalingPolicy" Scaling Safe;
         "RegisterScalableTarget" Scaling Safe;
@@ -118,7 +117,6 @@ operations! {
         "DescribeStackDriftDetectionStatus" All Safe;
         "DescribeStackEvents" Stacks Safe;
         "DescribeStackResourceDrifts" Stacks Safe;
-        "DescribeStackResources" Stacks Safe;
         "DescribeStacks" Stacks Safe;
         "DetectStackDrift" Stacks Safe;
         "ExecuteChangeSet" Stacks Safe;
@@ -132,7 +130,6 @@ operations! {
         "PutMetricAlarm" Alarms Safe;
     }
     "CloudWatchLogs" as "logs" {
-        "DescribeLogStreams" Logs Safe;
         "FilterLogEvents" Logs Safe;
         "GetLogEvents" Logs Safe;
     }
@@ -144,46 +141,36 @@ operations! {
         "CreateDeploymentGroup" Group Never;
         "DeleteDeploymentGroup" Group Safe;
         "GetDeployment" Group Safe;
-        "GetDeploymentConfig" Configurations Safe;
         "GetDeploymentGroup" Group Safe;
-        "GetDeploymentTarget" Group Safe;
-        "ListDeploymentTargets" Group Safe;
         "ListDeployments" Group Safe;
         "StopDeployment" Group Safe;
         "UpdateDeploymentGroup" Group Safe;
     }
     "ECR" as "ecr" {
         "BatchDeleteImage" Repository Safe;
-        "BatchGetImage" Repository Safe;
         "DeleteRepository" Repository Safe;
         "DescribeImages" Repository Safe;
         "DescribeRepositories" Repository Safe;
         "GetAuthorizationToken" All Safe;
         "ListTagsForResource" Repository Safe;
-        "PutImage" Repository Safe;
     }
     "ECS" as "ecs" {
         "ContinueServiceDeployment" ServiceDeployments Safe;
         "CreateService" Service Safe;
         "DeleteService" Service Safe;
-        "DeregisterTaskDefinition" All Safe;
-        "DescribeClusters" Cluster Safe;
         "DescribeServiceDeployments" ServiceDeployments Safe;
         "DescribeServiceRevisions" All Safe;
         "DescribeServices" Service Safe;
         "DescribeTaskDefinition" All Safe;
-        "DescribeTaskSets" All Safe;
         "DescribeTasks" Tasks Safe;
         "ExecuteCommand" Tasks Never;
         "ListServiceDeployments" Service Safe;
-        "ListTagsForResource" All Safe;
         "ListTaskDefinitions" All Safe;
         "ListTasks" All Safe;
         "RegisterTaskDefinition" TaskDefinitions Never;
         "RunTask" TaskDefinitions Safe;
         "StopServiceDeployment" ServiceDeployments Safe;
         "StopTask" Tasks Safe;
-        "TagResource" Service Safe;
         "UpdateService" Service Safe;
     }
     "EFS" as "elasticfilesystem" {
@@ -191,22 +178,14 @@ operations! {
         "DeleteFileSystem" OwnFileSystems Safe;
         "DescribeAccessPoints" FileSystems Safe;
         "DescribeFileSystems" FileSystems Safe;
-        "DescribeMountTargets" FileSystems Safe;
     }
     "ElasticLoadBalancingv2" as "elasticloadbalancing" {
         "CreateRule" Listeners Never;
         "DeleteRule" Rules Safe;
-        "DescribeListeners" All Safe;
-        "DescribeLoadBalancers" All Safe;
         "DescribeRules" All Safe;
-        "DescribeTags" All Safe;
-        "DescribeTargetGroups" All Safe;
-        "DescribeTargetHealth" All Safe;
-        "ModifyRule" Rules Safe;
     }
     "IAM" as "iam" {
         "GetRole" Roles Safe;
-        "SimulatePrincipalPolicy" All Safe;
     }
     "SecretsManager" as "secretsmanager" {
         "DescribeSecret" Secrets Safe;

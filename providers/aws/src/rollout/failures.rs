@@ -2,6 +2,7 @@
 //! again for the same reason is given up here, long before the cloud would.
 
 use aws_sdk_ecs::types::{Container, DesiredStatus, Task, TaskStopCode};
+use dbird_core::provider::ProgressEvent;
 use dbird_core::{Handle, ProviderError, Target};
 
 use super::standing::{Told, unix_ms};
@@ -14,8 +15,16 @@ use crate::service::{Job, Way};
 const SAME_MAX: usize = 3;
 /// Lines of a failed task that are shown.
 const LINES: usize = 50;
+/// And so many while it goes on.
+const LINES_TOLD: usize = 3;
+/// A candidate of which no task can be placed for so long, by the cloud's clock, is given up.
+const NO_PLACE_MS_MAX: u64 = 300_000;
 /// Failed tasks are looked for at every so many polls: they fail slower than that.
 const LOOK_EVERY: u32 = 3;
+
+/// The APIs that tell of them.
+const LIST: &str = "ECS:ListTasks";
+const READ: &str = "ECS:DescribeTasks";
 
 /// Why tasks failed.
 #[derive(Debug, Default, Clone, PartialEq)]
@@ -43,14 +52,40 @@ pub(super) async fn repeated(
         rollout.looks = rollout.looks.wrapping_add(1);
         rollout.looks % LOOK_EVERY == 0
     });
-    if !look {
+    if !look || !(p.clients.is_due(LIST) && p.clients.is_due(READ)) {
         return Ok(None);
     }
     let failed = stopped(p, job).await?;
-    p.rollouts.with(&handle.token, |rollout| rollout.tell(failed.iter().map(told).collect()));
+    tell(p, target, handle, job, &failed).await;
     let Some((why, last)) = same(&failed) else { return Ok(None) };
     let logs = lines(p, target, job, &last.id).await;
-    Ok(Some((format!("{SAME_MAX} tasks failed the same way: {why}"), logs)))
+    Ok(Some((format!("{SAME_MAX} tasks failed the same way: {why}{}", remedy(&why)), logs)))
+}
+
+/// What to do about tasks that never start; what a service's own program did, its lines say.
+fn remedy(why: &str) -> &'static str {
+    if why.starts_with("ResourceInitializationError") {
+        ". `dbird doctor` checks that each secret exists, and that the execution role may read it"
+    } else if why.starts_with("CannotPullContainerError") {
+        ". `dbird doctor` checks the image, its repository and the execution role"
+    } else {
+        ""
+    }
+}
+
+/// What ECS says of tasks that it can't place, since when, and whether that has lasted too long; none once one was placed.
+pub(super) fn unplaced(events: &[ProgressEvent], now_unix_ms: u64) -> Option<(String, bool)> {
+    let mut waits: Option<&ProgressEvent> = None;
+    for event in events {
+        if event.text.starts_with("ECS: was unable to place a task") {
+            waits = waits.or(Some(event));
+        } else if event.text.starts_with("ECS: has started ") {
+            waits = None;
+        }
+    }
+    let since = waits?;
+    let why = since.text.trim_start_matches("ECS: was ").split(". For more information").next().unwrap_or_default();
+    Some((why.trim_end_matches('.').to_owned(), now_unix_ms.saturating_sub(since.at_unix_ms) >= NO_PLACE_MS_MAX))
 }
 
 /// Why the last task failed, once the cloud gave up itself.
@@ -64,19 +99,45 @@ pub(super) async fn explain(
         return Ok(Found::default());
     }
     let failed = stopped(p, job).await?;
-    p.rollouts.with(&handle.token, |rollout| rollout.tell(failed.iter().map(told).collect()));
+    tell(p, target, handle, job, &failed).await;
     let Some(last) = failed.last() else { return Ok(Found::default()) };
     Ok(Found { why: Some(last.why.clone()), logs: lines(p, target, job, &last.id).await })
 }
 
+/// Tells once of each task that failed, and what the last of them wrote at its end.
+async fn tell(p: &AwsProvider, target: &Target, handle: &Handle, job: &Job, failed: &[Failed]) {
+    let Some(last) = failed.last() else { return };
+    let new = p.rollouts.with(&handle.token, |rollout| {
+        let new = !rollout.knows(&key(last));
+        rollout.tell(failed.iter().map(told).collect());
+        new
+    });
+    if new {
+        let lines = lines(p, target, job, &last.id).await;
+        let from = lines.len().saturating_sub(LINES_TOLD);
+        let wrote = |(at, line): (usize, &String)| {
+            Told::new(last.at_unix_ms, format!("{} {at}", key(last)), format!("task {} wrote: {line}", short(last)))
+        };
+        let wrote = lines.iter().enumerate().skip(from).map(wrote).collect();
+        p.rollouts.with(&handle.token, |rollout| rollout.tell(wrote));
+    }
+}
+
+fn key(failed: &Failed) -> String {
+    format!("task {}", failed.id)
+}
+
+fn short(failed: &Failed) -> &str {
+    failed.id.get(..8).unwrap_or(&failed.id)
+}
+
 fn told(failed: &Failed) -> Told {
-    let short = failed.id.get(..8).unwrap_or(&failed.id);
-    Told::new(failed.at_unix_ms, format!("task {}", failed.id), format!("task {short} failed: {}", failed.why))
+    Told::new(failed.at_unix_ms, key(failed), format!("task {} failed: {}", short(failed), failed.why))
 }
 
 /// The candidate's tasks that failed, the last one last.
 async fn stopped(p: &AwsProvider, job: &Job) -> Result<Vec<Failed>, ProviderError> {
-    p.clients.turn("ECS:ListTasks").await;
+    p.clients.turn(LIST).await;
     let client = p.clients.ecs().await;
     let listed = client
         .list_tasks()
@@ -90,7 +151,7 @@ async fn stopped(p: &AwsProvider, job: &Job) -> Result<Vec<Failed>, ProviderErro
     if listed.task_arns().is_empty() {
         return Ok(Vec::new());
     }
-    p.clients.turn("ECS:DescribeTasks").await;
+    p.clients.turn(READ).await;
     let read = client
         .describe_tasks()
         .cluster(&job.cluster)
@@ -117,7 +178,11 @@ fn failure(task: &Task) -> Option<Failed> {
     if !failed {
         return None;
     }
-    let containers: Vec<_> = task.containers().iter().filter_map(container).collect();
+    let containers = task.containers().iter();
+    // AWS often says the same of the container again.
+    let new =
+        |said: &String| said.split_once(": ").is_none_or(|(_, said)| !reason.contains(said.trim_end_matches('.')));
+    let containers: Vec<_> = containers.filter_map(container).filter(new).collect();
     let why = match (reason.is_empty(), containers.is_empty()) {
         (_, true) => reason.to_owned(),
         (true, false) => containers.join("; "),
@@ -225,10 +290,38 @@ mod tests {
                 None,
             ),
             (task(TaskStopCode::UserInitiated, "", Some(0), None), None),
+            (
+                task(
+                    TaskStopCode::TaskFailedToStart,
+                    "CannotPullContainerError: not found",
+                    None,
+                    Some("CannotPullContainerError: not found"),
+                ),
+                Some("CannotPullContainerError: not found"),
+            ),
         ];
         for (task, why) in cases {
             assert_eq!(failure(&task).map(|failed| failed.why).as_deref(), why);
         }
+    }
+
+    #[test]
+    fn a_task_that_finds_no_place_is_waited_for_a_while() {
+        let event = |at_unix_ms, text: &str| ProgressEvent { at_unix_ms, text: format!("ECS: {text}") };
+        let no = |at| event(at, "was unable to place a task. Reason: no room. For more information, see the guide");
+        let began = |at| event(at, "has started 1 tasks: (task 1)");
+        let cases = [
+            (vec![], None),
+            (vec![no(0)], Some(false)),
+            (vec![no(0), no(200_000)], Some(false)),
+            (vec![no(0), began(100_000)], None),
+            (vec![no(0), began(1), no(2)], Some(false)),
+        ];
+        for (events, late) in cases {
+            assert_eq!(unplaced(&events, 250_000).map(|(_, late)| late), late, "{events:?}");
+        }
+        let (why, late) = unplaced(&[no(0), no(200_000)], 300_000).unwrap();
+        assert_eq!((why.as_str(), late), ("unable to place a task. Reason: no room", true));
     }
 
     #[test]

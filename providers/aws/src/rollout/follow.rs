@@ -9,7 +9,11 @@ use super::standing::{Standing, Told, unix_ms};
 use super::{codedeploy, native, rolling};
 use crate::AwsProvider;
 use crate::error::{Answer, fault};
+use crate::service::apply::found_lately;
 use crate::service::{Job, Way, remove};
+
+/// The API that tells of a deployment's target.
+const TARGETS: &str = "CodeDeploy:BatchGetDeploymentTargets";
 
 /// Where it stands, and what happened so far.
 pub(super) async fn stand(
@@ -23,8 +27,7 @@ pub(super) async fn stand(
         Way::First => first(p, handle, job).await,
         Way::Codedeploy { deployment } => by_codedeploy(p, handle.release, parent, job, deployment).await,
         Way::Native { deployment } => {
-            p.clients.turn("ECS:DescribeServiceDeployments").await;
-            let found = service_deployment(p, deployment).await?;
+            let found = deployment_lately(p, deployment).await?;
             let mut told = events(&service(p, job).await?, job);
             told.extend(stages(&found));
             Ok((native::standing(handle.release, parent, &found), told))
@@ -41,17 +44,17 @@ pub(super) async fn stand(
     }
 }
 
-/// The service as it is now.
+/// The service as it is now, or was within the last second.
 async fn service(p: &AwsProvider, job: &Job) -> Result<Service, ProviderError> {
-    p.clients.turn("ECS:DescribeServices").await;
-    crate::service::apply::found(p, &job.cluster, &job.service).await?.ok_or_else(|| {
-        fault(ErrorKind::NotFound, "follow the release", &job.service, "the service is gone: somebody deleted it")
-    })
+    found_lately(p, &job.cluster, &job.service).await?.ok_or_else(|| gone(job))
+}
+
+fn gone(job: &Job) -> ProviderError {
+    fault(ErrorKind::NotFound, "follow the release", &job.service, "the service is gone: somebody deleted it")
 }
 
 async fn first(p: &AwsProvider, handle: &Handle, job: &Job) -> Result<(Standing, Vec<Told>), ProviderError> {
-    p.clients.turn("ECS:DescribeServices").await;
-    let live = crate::service::apply::found(p, &job.cluster, &job.service).await?;
+    let live = found_lately(p, &job.cluster, &job.service).await?;
     let Some(live) = live else {
         // It is only taken away when the first release is undone.
         let gone = remove::finish(p, job).await?;
@@ -96,10 +99,15 @@ async fn by_codedeploy(
     job: &Job,
     id: &str,
 ) -> Result<(Standing, Vec<Told>), ProviderError> {
-    p.clients.turn("CodeDeploy:GetDeployment").await;
-    let found = deployment(p, id).await?;
+    let found = news(p, id).await?;
+    p.rollouts.remember_codedeploy(id, &found);
     let ended = matches!(found.status(), Some(DeploymentStatus::Succeeded));
-    let target = if ended { None } else { target(p, job, id).await? };
+    let known = p.rollouts.target(id).filter(|_| !p.clients.is_due(TARGETS));
+    let target = match known {
+        _ if ended => None,
+        None => target(p, job, id).await?,
+        known => known,
+    };
     let undoing = match found.rollback_info().and_then(|info| info.rollback_deployment_id()) {
         Some(rollback) => Some(deployment(p, rollback).await?),
         None => None,
@@ -120,17 +128,30 @@ async fn by_codedeploy(
     Ok((standing, told))
 }
 
+/// A deployment as it is now. Two APIs tell the same: asked in turns, they tell it twice as often.
+async fn news(p: &AwsProvider, id: &str) -> Result<DeploymentInfo, ProviderError> {
+    if !p.clients.either_turn("CodeDeploy:GetDeployment", "CodeDeploy:BatchGetDeployments").await {
+        return deployment(p, id).await;
+    }
+    let client = p.clients.codedeploy().await;
+    let answer =
+        client.batch_get_deployments().deployment_ids(id).send().await.or_fault("follow the deployment", id)?;
+    answer.deployments_info().first().cloned().ok_or_else(|| unknown(id))
+}
+
+fn unknown(id: &str) -> ProviderError {
+    fault(ErrorKind::NotFound, "follow the deployment", id, "CodeDeploy does not know the deployment any more")
+}
+
 async fn deployment(p: &AwsProvider, id: &str) -> Result<DeploymentInfo, ProviderError> {
     let client = p.clients.codedeploy().await;
     let answer = client.get_deployment().deployment_id(id).send().await.or_fault("follow the deployment", id)?;
-    answer.deployment_info().cloned().ok_or_else(|| {
-        fault(ErrorKind::NotFound, "follow the deployment", id, "CodeDeploy does not know the deployment any more")
-    })
+    answer.deployment_info().cloned().ok_or_else(|| unknown(id))
 }
 
 /// The service as the deployment's target; none before it has begun.
 async fn target(p: &AwsProvider, job: &Job, id: &str) -> Result<Option<EcsTarget>, ProviderError> {
-    p.clients.turn("CodeDeploy:BatchGetDeploymentTargets").await;
+    p.clients.turn(TARGETS).await;
     let client = p.clients.codedeploy().await;
     let answer = client
         .batch_get_deployment_targets()
@@ -150,12 +171,26 @@ async fn target(p: &AwsProvider, job: &Job, id: &str) -> Result<Option<EcsTarget
         }
         answer => {
             let answer = answer.or_fault("follow the deployment", id)?;
-            Ok(answer.deployment_targets().first().and_then(|target| target.ecs_target()).cloned())
+            let target = answer.deployment_targets().first().and_then(|target| target.ecs_target()).cloned();
+            if let Some(target) = &target {
+                p.rollouts.remember_target(id, target);
+            }
+            Ok(target)
         }
     }
 }
 
-/// A deployment that ECS makes by itself.
+/// A deployment that ECS makes by itself, as it is now, or was within the last second.
+pub(crate) async fn deployment_lately(p: &AwsProvider, arn: &str) -> Result<ServiceDeployment, ProviderError> {
+    const API: &str = "ECS:DescribeServiceDeployments";
+    if let Some(known) = p.rollouts.deployment(arn).filter(|_| !p.clients.is_due(API)) {
+        return Ok(known);
+    }
+    p.clients.turn(API).await;
+    service_deployment(p, arn).await
+}
+
+/// The same as it is now.
 pub(super) async fn service_deployment(p: &AwsProvider, arn: &str) -> Result<ServiceDeployment, ProviderError> {
     let client = p.clients.ecs().await;
     let answer = client
@@ -164,9 +199,11 @@ pub(super) async fn service_deployment(p: &AwsProvider, arn: &str) -> Result<Ser
         .send()
         .await
         .or_fault("follow the deployment", arn)?;
-    answer.service_deployments().first().cloned().ok_or_else(|| {
+    let found = answer.service_deployments().first().cloned().ok_or_else(|| {
         fault(ErrorKind::NotFound, "follow the deployment", arn, "ECS does not know the deployment any more")
-    })
+    })?;
+    p.rollouts.remember_deployment(arn, &found);
+    Ok(found)
 }
 
 /// What ECS says happened to the service since the rollout began.

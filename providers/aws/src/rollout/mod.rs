@@ -12,10 +12,12 @@ mod steer;
 
 use std::time::Duration;
 
+use dbird_core::provider::ErrorKind;
 use dbird_core::{Handle, Phase, Progress, ProviderError, Target, Weights};
 use tokio::time::{Instant, sleep};
 
 pub(crate) use failures::task_id;
+pub(crate) use follow::deployment_lately;
 pub(crate) use seen::Seen;
 use standing::Standing;
 pub(crate) use standing::unix_ms;
@@ -30,6 +32,8 @@ const WAIT: Duration = Duration::from_millis(900);
 const YOUNG: Duration = Duration::from_secs(120);
 /// ... and asked for so often meanwhile ...
 const YOUNG_EVERY: Duration = Duration::from_secs(1);
+/// ... twice as often where two APIs tell the same ...
+const YOUNG_BY_TWO: Duration = Duration::from_millis(500);
 /// ... and so often later.
 const LATER_EVERY: Duration = Duration::from_secs(5);
 
@@ -42,7 +46,11 @@ pub(crate) async fn poll(
 ) -> Result<Progress, ProviderError> {
     let now = Instant::now();
     let (due, known) = p.rollouts.with(&handle.token, |rollout| {
-        let every = if now.duration_since(rollout.first) < YOUNG { YOUNG_EVERY } else { LATER_EVERY };
+        let every = match &job.way {
+            _ if now.duration_since(rollout.first) >= YOUNG => LATER_EVERY,
+            Way::Codedeploy { .. } => YOUNG_BY_TWO,
+            _ => YOUNG_EVERY,
+        };
         (rollout.last.map(|last| last + every), rollout.progress.clone())
     });
     if let Some(due) = due.filter(|due| *due > now) {
@@ -54,10 +62,16 @@ pub(crate) async fn poll(
             return Ok(known);
         }
     }
-    p.rollouts.with(&handle.token, |rollout| rollout.last = Some(Instant::now()));
-    let progress = look(p, target, handle, job).await?;
-    p.rollouts.with(&handle.token, |rollout| rollout.progress = Some(progress.clone()));
-    Ok(progress)
+    let asked = Instant::now();
+    let answer = look(p, target, handle, job).await;
+    p.rollouts.with(&handle.token, |rollout| {
+        // Only now: a call that is given up half-way is made again at once.
+        rollout.last = Some(asked);
+        if let Ok(progress) = &answer {
+            rollout.progress = Some(progress.clone());
+        }
+    });
+    answer
 }
 
 fn is_over(phase: &Phase) -> bool {
@@ -75,9 +89,12 @@ async fn look(p: &AwsProvider, target: &Target, handle: &Handle, job: &Job) -> R
         logs.extend(found.logs);
     } else if matches!(standing.phase, Phase::Working | Phase::Shifting) && !matches!(job.way, Way::Removing { .. }) {
         give_up(p, target, handle, job, &mut standing).await?;
+    } else if matches!(standing.phase, Phase::RollingBack | Phase::RolledBack) {
+        say_why(p, target, handle, job, &mut standing).await;
     }
-    settle(p, target, handle, job, &mut standing).await?;
-    let events = p.rollouts.with(&handle.token, |rollout| rollout.events());
+    settle(p, target, handle, job, &mut standing).await.map_err(not_the_rollout)?;
+    let mut events = p.rollouts.with(&handle.token, |rollout| rollout.events());
+    events.iter_mut().for_each(|event| event.at_unix_ms = p.clock.here_unix_ms(event.at_unix_ms));
     let endpoints = match crate::stack::stack_of_cached(p, &service::document::base(target)).await {
         Ok(Some(stack)) => crate::observe::endpoints(&p.clock, &stack.outputs),
         // What is only told besides is no reason to fail.
@@ -103,9 +120,15 @@ async fn give_up(
     standing: &mut Standing,
 ) -> Result<(), ProviderError> {
     let known = p.rollouts.with(&handle.token, |rollout| rollout.given_up.clone());
-    let found = match known {
-        Some(known) => Some(known),
-        None => failures::repeated(p, target, handle, job).await?,
+    let events = p.rollouts.with(&handle.token, |rollout| rollout.events());
+    let found = match (known, failures::unplaced(&events, p.clock.now_unix_ms())) {
+        (Some(known), _) => Some(known),
+        (None, Some((why, true))) => Some((format!("{why}. The same command may find room later"), Vec::new())),
+        (None, Some((why, false))) => {
+            standing.waiting_for = format!("{} ({why})", standing.waiting_for);
+            None
+        }
+        (None, None) => failures::repeated(p, target, handle, job).await?,
     };
     if let Some((why, logs)) = found {
         p.rollouts.with(&handle.token, |rollout| rollout.given_up = Some((why.clone(), logs.clone())));
@@ -113,6 +136,29 @@ async fn give_up(
         standing.phase = Phase::Failed { why, logs };
     }
     Ok(())
+}
+
+/// Adds why tasks failed to the reason for which the cloud undoes a release. Whoever stopped it knows better.
+async fn say_why(p: &AwsProvider, target: &Target, handle: &Handle, job: &Job, standing: &mut Standing) {
+    let (known, stopped) = p.rollouts.with(&handle.token, |rollout| (rollout.cause.clone(), rollout.stopped));
+    if stopped {
+        return;
+    }
+    let more = match known {
+        Some(known) => known,
+        // Without it the reason is the cloud's alone.
+        None => failures::explain(p, target, handle, job).await.unwrap_or_default().why.unwrap_or_default(),
+    };
+    p.rollouts.with(&handle.token, |rollout| rollout.cause = Some(more.clone()));
+    if !more.is_empty() && !standing.waiting_for.contains(&more) {
+        standing.waiting_for = format!("{}: {more}", standing.waiting_for);
+    }
+}
+
+/// Something that is missing once it is over is not the rollout, which whoever drives would look for in what is live.
+fn not_the_rollout(error: ProviderError) -> ProviderError {
+    let kind = if error.kind == ErrorKind::NotFound { ErrorKind::Internal } else { error.kind };
+    ProviderError { kind, ..error }
 }
 
 /// What follows the end of a rollout, before it is said to have ended.

@@ -16,7 +16,7 @@ pub(super) fn standing(candidate: ReleaseId, parent: Option<ReleaseId>, service:
     match (ours, primary) {
         (Some(ours), _) if is_primary => at_work(candidate, ours, deployments.len(), weights),
         (_, Some(other)) => {
-            let why = reason(ours.unwrap_or(other));
+            let why = ours.map_or_else(|| ended(service, id), reason);
             match other.rollout_state() {
                 Some(State::Completed) if ours.is_none() => {
                     Standing::new(Phase::RolledBack, why, split(candidate, parent, 0))
@@ -63,6 +63,14 @@ fn weights(candidate: ReleaseId, parent: Option<ReleaseId>, service: &Service, o
     split(candidate, parent, u8::try_from(share).unwrap_or(100))
 }
 
+/// Why a deployment ended that ECS does not list any more, as its events tell.
+fn ended(service: &Service, id: &str) -> String {
+    let begins = format!("(deployment {id}) deployment failed: ");
+    let told = service.events().iter().filter_map(|event| event.message()?.split_once(&begins));
+    let why = told.map(|(_, why)| why.trim_end_matches('.').to_owned()).next();
+    why.unwrap_or_else(|| "another deployment took its place".to_owned())
+}
+
 fn reason(deployment: &Deployment) -> String {
     let reason = deployment.rollout_state_reason().unwrap_or_default().trim_end_matches('.');
     if reason.is_empty() { "another deployment took its place".to_owned() } else { reason.to_owned() }
@@ -85,6 +93,18 @@ mod tests {
             .desired_count(2)
             .running_count(running)
             .build()
+    }
+
+    #[test]
+    fn the_reason_outlives_the_deployment() {
+        let event = |text: &str| aws_sdk_ecs::types::ServiceEvent::builder().message(text).build();
+        let service = Service::builder()
+            .deployments(deployment("back", "PRIMARY", State::Completed, 2))
+            .events(event("(service bird) (deployment back) deployment completed."))
+            .events(event("(service bird) (deployment other) deployment failed: no."))
+            .events(event("(service bird) (deployment new) deployment failed: tasks failed to start."));
+        let stands = standing(NEW, Some(OLD), &service.build(), "new");
+        assert_eq!((stands.phase, stands.waiting_for.as_str()), (Phase::RolledBack, "tasks failed to start"));
     }
 
     #[test]

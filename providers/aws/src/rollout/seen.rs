@@ -4,8 +4,12 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use std::time::Duration;
+
+use aws_sdk_codedeploy::types::{DeploymentInfo, EcsTarget};
+use aws_sdk_ecs::types::{Service, ServiceDeployment};
 use dbird_core::provider::ProgressEvent;
-use dbird_core::{Progress, ReleaseId};
+use dbird_core::{Observed, Phase, Progress, ReleaseId};
 use serde_json::Value;
 use tokio::time::Instant;
 
@@ -16,6 +20,8 @@ use crate::service::apply::Definition;
 const EVENTS_MAX: usize = 1_000;
 /// Task definitions that are remembered at most.
 const DEFINITIONS_MAX: usize = 64;
+/// Whoever follows a rollout asks AWS for the same thing no more often than this.
+const FOLLOWED_EVERY: Duration = Duration::from_secs(1);
 
 /// What was seen of releases.
 #[derive(Debug, Default)]
@@ -27,6 +33,11 @@ struct Memory {
     releases: HashMap<String, ReleaseId>,
     live: HashMap<String, Value>,
     rollouts: HashMap<String, Rollout>,
+    services: HashMap<String, Service>,
+    moves: HashMap<String, DeploymentInfo>,
+    targets: HashMap<String, EcsTarget>,
+    deployments: HashMap<String, ServiceDeployment>,
+    observed: HashMap<String, (Instant, Observed)>,
 }
 
 /// What was seen of one rollout.
@@ -39,6 +50,10 @@ pub(super) struct Rollout {
     pub(super) progress: Option<Progress>,
     /// It failed for good, with the reason.
     pub(super) given_up: Option<(String, Vec<String>)>,
+    /// It was stopped by this process.
+    pub(super) stopped: bool,
+    /// Why its tasks failed, once that was asked for; empty where none did.
+    pub(super) cause: Option<String>,
     /// What follows its end was done.
     pub(super) settled: bool,
     /// How often failed tasks were looked for.
@@ -54,6 +69,8 @@ impl Default for Rollout {
             last: None,
             progress: None,
             given_up: None,
+            stopped: false,
+            cause: None,
             settled: false,
             looks: 0,
             keys: BTreeSet::new(),
@@ -71,6 +88,11 @@ impl Rollout {
                 self.events.push(ProgressEvent { at_unix_ms: told.at_unix_ms, text: told.text });
             }
         }
+    }
+
+    /// True where this was told already.
+    pub(super) fn knows(&self, key: &str) -> bool {
+        self.keys.contains(key)
     }
 
     pub(super) fn events(&self) -> Vec<ProgressEvent> {
@@ -117,6 +139,61 @@ impl Seen {
 
     pub(crate) fn remember_live(&self, base: &str, document: &Value) {
         self.memory().live.insert(base.to_owned(), document.clone());
+    }
+
+    /// The service as it was last told, by its name; of use while that is a second ago at most.
+    pub(crate) fn service(&self, name: &str) -> Option<Service> {
+        self.memory().services.get(name).cloned()
+    }
+
+    pub(crate) fn remember_service(&self, name: &str, service: Option<&Service>) {
+        match service {
+            Some(service) => self.memory().services.insert(name.to_owned(), service.clone()),
+            None => self.memory().services.remove(name),
+        };
+    }
+
+    /// A deployment of CodeDeploy that is followed, as it was last told, by its id.
+    pub(crate) fn codedeploy(&self, id: &str) -> Option<DeploymentInfo> {
+        self.memory().moves.get(id).cloned()
+    }
+
+    pub(super) fn remember_codedeploy(&self, id: &str, deployment: &DeploymentInfo) {
+        self.memory().moves.insert(id.to_owned(), deployment.clone());
+    }
+
+    /// A deployment's target as it was last told.
+    pub(super) fn target(&self, deployment: &str) -> Option<EcsTarget> {
+        self.memory().targets.get(deployment).cloned()
+    }
+
+    pub(super) fn remember_target(&self, deployment: &str, target: &EcsTarget) {
+        self.memory().targets.insert(deployment.to_owned(), target.clone());
+    }
+
+    /// A deployment of ECS as it was last told, by its ARN; of use while that is a second ago at most.
+    pub(super) fn deployment(&self, arn: &str) -> Option<ServiceDeployment> {
+        self.memory().deployments.get(arn).cloned()
+    }
+
+    pub(super) fn remember_deployment(&self, arn: &str, deployment: &ServiceDeployment) {
+        self.memory().deployments.insert(arn.to_owned(), deployment.clone());
+    }
+
+    /// True while a rollout is followed by this process.
+    pub(crate) fn follows(&self) -> bool {
+        let ended = |phase: &Phase| matches!(phase, Phase::Finished | Phase::RolledBack | Phase::Failed { .. });
+        self.memory().rollouts.values().any(|r| r.progress.as_ref().is_some_and(|p| !ended(&p.phase)))
+    }
+
+    /// What was live a moment ago, for whoever follows a rollout; by the environment's name.
+    pub(crate) fn observed(&self, base: &str) -> Option<Observed> {
+        let memory = self.memory();
+        memory.observed.get(base).filter(|(at, _)| at.elapsed() < FOLLOWED_EVERY).map(|(_, observed)| observed.clone())
+    }
+
+    pub(crate) fn remember_observed(&self, base: &str, at: Instant, observed: &Observed) {
+        self.memory().observed.insert(base.to_owned(), (at, observed.clone()));
     }
 
     /// Does something with what was seen of a rollout, named by its handle's token.

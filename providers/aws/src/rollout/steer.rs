@@ -18,7 +18,10 @@ pub(crate) async fn steer(
     steer: &Steer,
 ) -> Result<(), ProviderError> {
     // What it changes is to be seen at the next poll.
-    p.rollouts.with(&handle.token, |rollout| rollout.last = None);
+    p.rollouts.with(&handle.token, |rollout| {
+        rollout.last = None;
+        rollout.stopped |= matches!(steer, Steer::Stop { .. });
+    });
     match (steer, &job.way) {
         (Steer::Shift { .. }, _) => Err(fault(
             ErrorKind::Unsupported,

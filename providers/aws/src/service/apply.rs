@@ -54,9 +54,21 @@ pub(crate) async fn found(p: &AwsProvider, cluster: &str, name: &str) -> Result<
         Err(error) if code(&error) == "ClusterNotFoundException" => Ok(None),
         answer => {
             let answer = answer.or_fault("read the service", name)?;
-            Ok(answer.services().first().filter(|service| service.status() != Some("INACTIVE")).cloned())
+            let found = answer.services().first().filter(|service| service.status() != Some("INACTIVE"));
+            p.rollouts.remember_service(name, found);
+            Ok(found.cloned())
         }
     }
+}
+
+/// The same, for whoever follows a rollout: as it is now, or was within the last second.
+pub(crate) async fn found_lately(p: &AwsProvider, cluster: &str, name: &str) -> Result<Option<Service>, ProviderError> {
+    const API: &str = "ECS:DescribeServices";
+    if let Some(known) = p.rollouts.service(name).filter(|_| !p.clients.is_due(API)) {
+        return Ok(Some(known));
+    }
+    p.clients.turn(API).await;
+    found(p, cluster, name).await
 }
 
 /// Refuses a service that somebody else made.

@@ -6,7 +6,7 @@ use dbird_core::provider::ErrorKind;
 use dbird_core::{ProviderError, Work};
 
 use super::apply::{Registered, unbuilt};
-use super::deployment::{configuration, count, load_balancer, network};
+use super::deployment::{configuration, count, load_balancer, network, tasks};
 use super::document::ServiceDocument;
 use super::job::Way;
 use super::rules;
@@ -34,7 +34,6 @@ pub(super) async fn begin(
         free(live)?;
         let config = configuration(ecs, false).map_err(|error| unbuilt("the service", &error))?;
         let balancers = balancers(p, document, live).await?;
-        let tasks = document.scaling.is_none().then(|| count(document.desired_count));
         p.clients
             .ecs()
             .await
@@ -44,7 +43,7 @@ pub(super) async fn begin(
             .task_definition(&registered.arn)
             .deployment_configuration(config)
             .set_load_balancers(balancers)
-            .set_desired_count(tasks)
+            .set_desired_count(tasks(document, live))
             .network_configuration(network(&document.network).map_err(|error| unbuilt("the network", &error))?)
             .platform_version(&document.platform_version)
             .health_check_grace_period_seconds(count(document.grace_s))

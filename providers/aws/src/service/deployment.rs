@@ -153,6 +153,16 @@ pub(crate) fn read_network(found: Option<&NetworkConfiguration>) -> Network {
     }
 }
 
+/// How many tasks a service is to be given; none while it has as many as it should. What scales a service is changed after the
+/// release, so a count outside of its new bounds is put right with it: one task may be too few to replace any.
+pub(crate) fn tasks(document: &ServiceDocument, live: &Service) -> Option<i32> {
+    let wanted = match &document.scaling {
+        Some(scaling) => live.desired_count().clamp(count(scaling.min), count(scaling.max.max(scaling.min))),
+        None => count(document.desired_count),
+    };
+    (wanted != live.desired_count()).then_some(wanted)
+}
+
 pub(crate) fn count(number: u32) -> i32 {
     i32::try_from(number).unwrap_or(i32::MAX)
 }
@@ -160,7 +170,7 @@ pub(crate) fn count(number: u32) -> i32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::service::document::tests::example_native;
+    use crate::service::document::{Scaling, tests::example_native};
 
     fn moved() -> Moved {
         Moved { blue: "b".into(), green: "g".into(), rule: "r".into(), test_rule: Some("t".into()) }
@@ -176,6 +186,23 @@ mod tests {
                 .load_balancers(load_balancer(&document, "b", Some(&moved())))
                 .build();
             assert_eq!(read(&service).as_ref(), Some(wanted), "{strategy}");
+        }
+    }
+
+    #[test]
+    fn a_count_within_what_scaling_allows_is_left_alone() {
+        let scaled = |(min, max)| Scaling { min, max, target_cpu_percent: None, steps: Vec::new() };
+        for (bounds, live, wanted) in [
+            (None, 2, None),
+            (None, 5, Some(2)),
+            (Some((2, 4)), 3, None),
+            (Some((2, 4)), 1, Some(2)),
+            (Some((2, 4)), 9, Some(4)),
+        ] {
+            let document =
+                ServiceDocument { scaling: bounds.map(scaled), desired_count: 2, ..example_native("ROLLING") };
+            let service = Service::builder().desired_count(live).build();
+            assert_eq!(tasks(&document, &service), wanted, "{bounds:?} {live}");
         }
     }
 

@@ -8,6 +8,7 @@ use dbird_core::{ProviderError, Target};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+pub(crate) use crate::config::base;
 use crate::error::{Adding, fault};
 
 /// A release of the service, wanted or live.
@@ -321,11 +322,6 @@ impl ServiceDocument {
     pub(crate) fn port(&self) -> Option<u16> {
         self.container()?.port_mappings.first().map(|port| port.container_port)
     }
-}
-
-/// The name that everything of one service in one environment begins with: `drafty-bird-dev`.
-pub(crate) fn base(target: &Target) -> String {
-    format!("{}-{}", target.service, target.environment)
 }
 
 /// The group of all its log streams.

@@ -3,19 +3,19 @@
 
 use std::collections::BTreeMap;
 
-use aws_sdk_codedeploy::types::{DeploymentGroupInfo, DeploymentStatus};
+use aws_sdk_codedeploy::types::{DeploymentGroupInfo, DeploymentInfo, DeploymentStatus};
 use aws_sdk_ecs::types::{Deployment, DeploymentRolloutState, Service, ServiceRevisionSummary, TaskSet};
 use dbird_core::{Digest, Handle, LiveRelease, ProviderError, ReleaseId, StepId, Target};
 use serde_json::{Value, json};
 
-use super::apply::{controller, definition, described, found, ours, release_of};
+use super::apply::{controller, definition, described, found, found_lately, ours, release_of};
 use super::document::{CodeDeploy, Controller, Traffic, base};
 use super::job::{Job, Previous, Way};
 use super::task_definition::{Marker, live as live_definition};
 use super::{group, live, rules, scaling, update};
 use crate::AwsProvider;
 use crate::error::Answer;
-use crate::rollout::unix_ms;
+use crate::rollout::{deployment_lately, unix_ms};
 use crate::stack::Stack;
 use crate::token::Token;
 
@@ -65,7 +65,12 @@ pub(crate) async fn observe(p: &AwsProvider, target: &Target, stack: &Stack) -> 
     let base = base(target);
     let newest = definition(p, &base).await?;
     seen.last = newest.as_ref().and_then(|(_, marker)| marker.as_ref()).map(|marker| marker.release);
-    let Some(service) = found(p, &base, &target.service).await? else { return Ok(seen) };
+    let service = if p.rollouts.follows() {
+        found_lately(p, &base, &target.service).await?
+    } else {
+        found(p, &base, &target.service).await?
+    };
+    let Some(service) = service else { return Ok(seen) };
     if service.status() == Some("DRAINING") {
         seen.notes.push("the service is going away".to_owned());
         return Ok(seen);
@@ -101,6 +106,13 @@ pub(crate) async fn observe(p: &AwsProvider, target: &Target, stack: &Stack) -> 
     }
     releases(p, &service, &traffic, &mut seen).await?;
     unfinished(p, &base, &service, group.as_ref(), &mut seen).await?;
+    if seen.unfinished.is_some() {
+        // Whoever follows a rollout judges it by its tasks as well; at rest nobody pays for them.
+        let mut tasks = p.tasks(target).await?;
+        for release in &mut seen.releases {
+            release.tasks = tasks.remove(&release.id).unwrap_or_default();
+        }
+    }
     if scaled.as_ref().is_some_and(|scaled| scaled.suspended) && seen.unfinished.is_none() {
         seen.notes
             .push("scaling is suspended although no deployment is under way: the next release resumes it".to_owned());
@@ -199,16 +211,8 @@ fn of_set(set: &TaskSet, weight: u8) -> Part {
 
 /// The candidate's share of the traffic, where ECS moves it.
 async fn production_share(p: &AwsProvider, arn: &str) -> Result<Option<u8>, ProviderError> {
-    let found = p
-        .clients
-        .ecs()
-        .await
-        .describe_service_deployments()
-        .service_deployment_arns(arn)
-        .send()
-        .await
-        .or_fault("read the deployment", arn)?;
-    let target = found.service_deployments().first().and_then(|deployment| deployment.target_service_revision());
+    let found = deployment_lately(p, arn).await?;
+    let target = found.target_service_revision();
     let weight = target.and_then(ServiceRevisionSummary::requested_production_traffic_weight);
     // Clamped, so it fits.
     Ok(weight.map(|weight| weight.clamp(0.0, 100.0).round() as u8))
@@ -271,17 +275,8 @@ async fn unfinished(
         };
         let last = group.and_then(|group| group.last_attempted_deployment()).filter(|last| running(last.status()));
         let Some(id) = last.and_then(|last| last.deployment_id()) else { return Ok(()) };
-        let answer = p
-            .clients
-            .codedeploy()
-            .await
-            .get_deployment()
-            .deployment_id(id)
-            .send()
-            .await
-            .or_fault("read the deployment", id)?;
-        let Some(found) = answer.deployment_info() else { return Ok(()) };
-        let told = update::told(found, p.clock.now_unix_ms());
+        let Some(found) = deployment(p, id).await? else { return Ok(()) };
+        let told = update::told(&found, p.clock.now_unix_ms());
         match described_release(found.description()) {
             None => seen.notes.push(format!("the deployment {id} is under way, {told}: not a release of dbird")),
             Some(release) => {
@@ -326,6 +321,16 @@ async fn unfinished(
     let job = job(arn, previous, way, unix_ms(primary.created_at()), false);
     seen.unfinished = Some(Token::Service(job).handle(&StepId::new(STEP), release));
     Ok(())
+}
+
+/// A deployment as it is now; one that is followed, as it was when it was last asked for.
+async fn deployment(p: &AwsProvider, id: &str) -> Result<Option<DeploymentInfo>, ProviderError> {
+    if let Some(known) = p.rollouts.codedeploy(id).filter(|_| p.rollouts.follows()) {
+        return Ok(Some(known));
+    }
+    let client = p.clients.codedeploy().await;
+    let answer = client.get_deployment().deployment_id(id).send().await.or_fault("read the deployment", id)?;
+    Ok(answer.deployment_info().cloned())
 }
 
 async fn previous(p: &AwsProvider, arn: Option<&str>) -> Result<Option<Previous>, ProviderError> {

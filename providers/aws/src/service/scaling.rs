@@ -271,13 +271,14 @@ async fn remove_policy(p: &AwsProvider, resource: &str, name: &str) -> Result<()
     remove_alarms(p, vec![name.to_owned()]).await
 }
 
+/// Takes alarms away, one after the other: CloudWatch takes none away where one of them is not there.
 async fn remove_alarms(p: &AwsProvider, names: Vec<String>) -> Result<(), ProviderError> {
-    if names.is_empty() {
-        return Ok(());
+    for name in names {
+        let removed = p.clients.cloudwatch().await.delete_alarms().alarm_names(&name).send().await;
+        if removed.as_ref().err().is_none_or(|error| !code(error).starts_with("ResourceNotFound")) {
+            removed.or_fault("take an alarm away", &name)?;
+        }
     }
-    let all = names.join(", ");
-    let client = p.clients.cloudwatch().await;
-    client.delete_alarms().set_alarm_names(Some(names)).send().await.or_fault("take alarms away", all)?;
     Ok(())
 }
 

@@ -11,7 +11,7 @@ use dbird_core::{ProviderError, Target, Work};
 use serde_json::json;
 
 use super::apply::{Registered, previous, register};
-use super::deployment::count;
+use super::deployment::{count, tasks};
 use super::document::{CodeDeploy, ServiceDocument};
 use super::job::{Job, Way};
 use super::{by_ecs, group, scaling};
@@ -96,8 +96,7 @@ async fn by_codedeploy(
         return Ok((Way::Codedeploy { deployment: found }, true));
     }
     group::ensure(p, target, document).await?;
-    let tasks = (document.scaling.is_none() && live.desired_count() != count(document.desired_count))
-        .then_some(count(document.desired_count));
+    let tasks = tasks(document, live);
     let grace =
         (live.health_check_grace_period_seconds() != Some(count(document.grace_s))).then_some(count(document.grace_s));
     let exec = (live.enable_execute_command() != document.exec).then_some(document.exec);

@@ -45,7 +45,27 @@ fn why(events: &Events, stack: &str, status: &str) -> String {
         }
         _ => String::new(),
     };
-    format!("the stack {stack} {done}{first}{left}")
+    let next = match first_cause(events) {
+        Some(event) if left.is_empty() || status == "UPDATE_ROLLBACK_COMPLETE" => remedy(&event.reason),
+        _ => "",
+    };
+    format!("the stack {stack} {done}{first}{left}{next}")
+}
+
+/// What to do about it, by the code that CloudFormation's handlers give.
+fn remedy(reason: &str) -> &'static str {
+    let code = reason.rsplit_once("HandlerErrorCode: ").map_or("", |(_, code)| code.trim_end_matches(['.', ')']));
+    match code {
+        "AlreadyExists" => {
+            ". Something else made it, and dbird leaves it alone: delete it, or give this service or environment another \
+             name; then run `dbird deploy`"
+        }
+        "ServiceLimitExceeded" => ". Ask for a higher quota (`dbird doctor` shows them), then run `dbird deploy`",
+        "AccessDenied" => {
+            ". `dbird doctor --print-policy` prints the permissions that are needed; then run `dbird deploy`"
+        }
+        _ => ". Put that right, then run `dbird deploy`",
+    }
 }
 
 /// The first resource that failed by itself.
@@ -68,8 +88,15 @@ fn not_undone(events: &Events) -> String {
 fn said(event: &Happened) -> String {
     let kind = event.kind.trim_start_matches("AWS::").replace("::", " ");
     let id = if event.physical.is_empty() { String::new() } else { format!(" {}", event.physical) };
-    let reason = if event.reason.is_empty() { "no reason was given" } else { event.reason.trim_end_matches('.') };
+    let reason = if event.reason.is_empty() { "no reason was given" } else { plain(&event.reason) };
     format!("{} ({kind}{id}): {reason}", event.logical)
+}
+
+/// A reason without what CloudFormation's handlers wrap it in.
+fn plain(reason: &str) -> &str {
+    let inner = reason.strip_prefix("Resource handler returned message: \"");
+    let inner = inner.and_then(|rest| Some(rest.rsplit_once("\" (RequestToken:")?.0));
+    inner.unwrap_or(reason).trim_end_matches('.')
 }
 
 #[cfg(test)]
@@ -107,8 +134,27 @@ mod tests {
         let Some(End::Failed(why)) = end else { panic!("{end:?}") };
         assert_eq!(
             why,
-            "the stack bird-dev could not be made: Vpc (EC2 VPC): The maximum number of VPCs has been reached"
+            "the stack bird-dev could not be made: Vpc (EC2 VPC): The maximum number of VPCs has been reached. Put that \
+             right, then run `dbird deploy`"
         );
+    }
+
+    #[test]
+    fn what_somebody_else_made_is_named_with_what_to_do() {
+        let reason = "Resource handler returned message: \"The log group x already exists. (Service: Logs)\" \
+                      (RequestToken: 1-2, HandlerErrorCode: AlreadyExists)";
+        let end = ended(&[("Logs", "CREATE_FAILED", reason), (STACK, "ROLLBACK_COMPLETE", "")]);
+        let Some(End::Failed(why)) = end else { panic!("{end:?}") };
+        assert!(why.contains("The log group x already exists. (Service: Logs). Something else made it"), "{why}");
+        assert!(!why.contains("RequestToken") && why.contains("`dbird deploy`"), "{why}");
+        let codes = [
+            ("ServiceLimitExceeded", "quota"),
+            ("AccessDenied", "--print-policy"),
+            ("NotStabilized", "`dbird deploy`"),
+        ];
+        for (code, said) in codes {
+            assert!(remedy(&format!("no (RequestToken: 1, HandlerErrorCode: {code})")).contains(said), "{code}");
+        }
     }
 
     #[test]

@@ -116,6 +116,11 @@ impl ChangeSet {
     pub(crate) fn useless(&self) -> bool {
         self.status == "FAILED" || self.execution == "OBSOLETE"
     }
+
+    /// True when it was executed, well or not: the stack may not be what it brought about any more.
+    pub(crate) fn over(&self) -> bool {
+        matches!(self.execution.as_str(), "EXECUTE_COMPLETE" | "EXECUTE_FAILED")
+    }
 }
 
 /// Begins to make a change set; one of the same name that is there already will do.
@@ -151,7 +156,7 @@ pub(crate) async fn make(aws: &AwsProvider, wanted: &Wanted, kind: ChangeSetType
         match answer {
             // One that is no use any more makes room.
             Err(error) if code(&error) == "AlreadyExistsException" => match read(aws, &wanted.stack, &name).await? {
-                Some(set) if set.useless() => remove(aws, &wanted.stack, &name).await?,
+                Some(set) if set.useless() || set.over() => remove(aws, &wanted.stack, &name).await?,
                 Some(_) => return Ok(()),
                 None => {}
             },

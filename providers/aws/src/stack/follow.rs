@@ -26,6 +26,8 @@ const YOUNG: Duration = Duration::from_secs(120);
 const YOUNG_EVERY: Duration = Duration::from_secs(1);
 /// ... and later so often.
 const LATER_EVERY: Duration = Duration::from_secs(5);
+/// A change set is never made faster than this.
+const CHANGE_SET_MADE: Duration = Duration::from_millis(250);
 /// A poll waits no longer than this for its turn.
 const WAIT_MAX: Duration = Duration::from_millis(900);
 
@@ -157,6 +159,9 @@ async fn advance(aws: &AwsProvider, job: &Job, watched: &mut Watched) -> Result<
     if let Stage::Execute { change_set, fresh } = &job.stage
         && !watched.executed
     {
+        if watched.asked.is_none() {
+            sleep(CHANGE_SET_MADE).await;
+        }
         aws.clients.turn("CloudFormation:DescribeChangeSet").await;
         match change_set::read(aws, &job.stack, change_set).await? {
             // Once it is executed, AWS removes it.

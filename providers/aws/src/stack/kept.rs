@@ -66,15 +66,21 @@ async fn access_point(aws: &AwsProvider, file_system: &str) -> Result<Option<Str
     Ok(tagged.or(points.first().filter(|_| points.len() == 1)).and_then(|p| p.access_point_id().map(str::to_owned)))
 }
 
-/// The environment's image repository, if there is one: its address.
+/// The environment's image repository, by its name and its tags: its address; none where there is none, or somebody else's.
 pub(crate) async fn repository(aws: &AwsProvider, target: &Target) -> Result<Option<String>> {
     let name = base(target);
     let answer = aws.clients.ecr().await.describe_repositories().repository_names(&name).send().await;
     match answer {
         Err(error) if code(&error) == "RepositoryNotFoundException" => Ok(None),
         answer => {
-            let found = answer.or_fault("look for the image repository", name)?.repositories.unwrap_or_default();
-            Ok(found.into_iter().next().and_then(|r| r.repository_uri))
+            let found = answer.or_fault("look for the image repository", &name)?.repositories.unwrap_or_default();
+            let Some(found) = found.into_iter().next() else { return Ok(None) };
+            let client = aws.clients.ecr().await;
+            let tags = client.list_tags_for_resource().set_resource_arn(found.repository_arn).send().await;
+            let tags = tags.or_fault("read the tags of the image repository", name)?.tags.unwrap_or_default();
+            let has = |key: &str, value: &str| tags.iter().any(|tag| tag.key() == key && tag.value() == value);
+            let own = has("dbird:service", &target.service) && has("dbird:environment", &target.environment);
+            Ok(found.repository_uri.filter(|_| own))
         }
     }
 }
@@ -128,6 +134,9 @@ pub(crate) async fn delete_file_system(aws: &AwsProvider, target: &Target) -> Re
 /// Deletes the environment's image repository with all its images. What is not there is deleted already.
 pub(crate) async fn delete_repository(aws: &AwsProvider, target: &Target) -> Result<String> {
     let name = base(target);
+    if repository(aws, target).await?.is_none() {
+        return Ok("there was no repository".to_owned());
+    }
     match aws.clients.ecr().await.delete_repository().repository_name(&name).force(true).send().await {
         Err(error) if code(&error) == "RepositoryNotFoundException" => Ok("there was no repository".to_owned()),
         answer => answer.or_fault("delete the image repository", &name).map(|_| format!("{name} was deleted")),

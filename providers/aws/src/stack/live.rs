@@ -71,7 +71,11 @@ impl Stack {
     /// What somebody should know of its status.
     pub(crate) fn note(&self) -> Option<String> {
         let name = &self.name;
-        let said = if self.reason.is_empty() { String::new() } else { format!(" ({})", self.reason) };
+        let said = if self.reason.is_empty() {
+            String::new()
+        } else {
+            format!(" ({})", self.reason.trim_end_matches(['.', ' ']))
+        };
         match self.status.as_str() {
             "UPDATE_ROLLBACK_COMPLETE" => Some(format!("the last update of the stack {name} failed and was undone")),
             "UPDATE_ROLLBACK_FAILED" | "IMPORT_ROLLBACK_FAILED" => Some(format!(

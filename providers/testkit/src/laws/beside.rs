@@ -8,7 +8,7 @@ use crate::{Fixture, Kind};
 /// Looks at something that must not move.
 const LOOKS: u32 = 5;
 
-/// A release that waits on its way, with the gate that it was let past before.
+/// A release that waits on its way, or is met there, with the gate that it was let past before.
 async fn on_the_way(
     f: &dyn Fixture,
     target: &Target,
@@ -20,9 +20,10 @@ async fn on_the_way(
     expect("the traffic at the first gate", &first.weights.of(release), &0)?;
     let gate = first.gates.first().cloned().unwrap_or_default();
     steer(f, target, &handle, Steer::Continue { gate: gate.clone() }).await?;
-    let waits = |p: &Progress| p.phase == Phase::Ready && p.weights.of(release) > 0;
-    let there = until(f, target, &handle, "a gate on the way", waits).await?;
-    if there.weights.of(release) == 100 || there.gates.is_empty() {
+    let rests = if f.waits_on_the_way() { Phase::Ready } else { Phase::Shifting };
+    let is_there = |p: &Progress| p.phase == rests && p.weights.of(release) > 0;
+    let there = until(f, target, &handle, "a share on the way", is_there).await?;
+    if there.weights.of(release) == 100 || there.gates.is_empty() == f.waits_on_the_way() {
         return Err(format!("it did not wait on the way, but at {:?}", there.weights));
     }
     Ok((handle, gate, there))
@@ -30,7 +31,7 @@ async fn on_the_way(
 
 pub(super) async fn gate_is_passed_once(f: &dyn Fixture) -> Result<(), String> {
     let target = f.target();
-    if !drives(f) {
+    if !drives(f) || !f.waits_on_the_way() {
         return Ok(());
     }
     serve(f, &target, ONE, Kind::First).await?;

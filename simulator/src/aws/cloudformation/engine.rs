@@ -229,10 +229,5 @@ async fn make(
 }
 
 pub(crate) fn place(stack: &Stack, logical_id: &str) -> Place {
-    Place {
-        stack: stack.name.clone(),
-        stack_id: stack.id.clone(),
-        logical_id: logical_id.to_owned(),
-        tags: stack.tags_of(logical_id),
-    }
+    Place { stack: stack.name.clone(), logical_id: logical_id.to_owned(), tags: stack.tags_of(logical_id) }
 }

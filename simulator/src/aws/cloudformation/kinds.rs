@@ -29,7 +29,6 @@ pub(crate) enum Replaces {
 #[derive(Debug, Clone)]
 pub(crate) struct Place {
     pub(crate) stack: String,
-    pub(crate) stack_id: String,
     pub(crate) logical_id: String,
     /// The stack's tags and those that CloudFormation adds, to be put on what can be tagged, under the resource's own.
     pub(crate) tags: BTreeMap<String, String>,

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 
 use super::{
-    intrinsics::{self, Known, Scope},
+    intrinsics::{self, Scope},
     kinds::Kind,
     references,
 };
@@ -263,9 +263,6 @@ pub(crate) fn kind(name: &str) -> Option<&'static dyn Kind> {
 pub(crate) fn invalid(message: String) -> Fault {
     Fault::new("ValidationError", message)
 }
-
-/// Nothing that is known: for what is evaluated before anything is made.
-pub(crate) static NOTHING: BTreeMap<String, Known> = BTreeMap::new();
 
 fn resource(name: &str, value: &Value) -> Result<Declared, Fault> {
     const ATTRIBUTES: &[&str] = &[

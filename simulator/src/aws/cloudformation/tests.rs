@@ -342,12 +342,7 @@ async fn what_was_changed_by_hand_is_drift() {
     let kind = super::template::kind("AWS::EC2::SecurityGroup").unwrap();
     let (mut properties, _) = kind.read(&account.world, &group).unwrap();
     properties["SecurityGroupIngress"][0]["CidrIp"] = json!("198.51.100.0/24");
-    let place = super::kinds::Place {
-        stack: String::new(),
-        stack_id: String::new(),
-        logical_id: String::new(),
-        tags: Default::default(),
-    };
+    let place = super::kinds::Place { stack: String::new(), logical_id: String::new(), tags: Default::default() };
     kind.update(&account.world, &group, &place, &Value::Null, &properties).unwrap();
     let topic = account.physical("bird", "Topic").await;
     super::template::kind("AWS::SNS::Topic").unwrap().delete(&account.world, &topic, &Value::Null).unwrap();

@@ -26,7 +26,7 @@ where
             running.push(async move { (name, work.await) });
         }
         match running.next().await {
-            Some((name, Ok(()))) => left.values_mut().for_each(|on| drop(on.remove(name))),
+            Some((name, Ok(()))) => left.values_mut().for_each(|on| on.retain(|one| *one != name)),
             Some((_, Err(why))) => return Err(why),
             None => return Ok(()),
         }

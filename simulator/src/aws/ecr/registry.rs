@@ -58,6 +58,7 @@ pub(super) fn begin(world: &Arc<World>) -> std::io::Result<SocketAddr> {
                 let _ = stream.set_nodelay(true);
                 let service = service_fn(|request| {
                     let world = world.clone();
+                    world.record.count("registry", request.method().as_str());
                     async move {
                         Ok::<_, Infallible>(answer(&world, request).await.unwrap_or_else(|refusal| refusal.response()))
                     }

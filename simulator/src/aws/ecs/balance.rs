@@ -46,7 +46,7 @@ pub(super) fn has_log_group(world: &Arc<World>, group: &str) -> bool {
 }
 
 pub(super) fn alarm_state(world: &Arc<World>, name: &str) -> Option<String> {
-    world.cloudwatch.alarm_state(name).map(Into::into)
+    world.cloudwatch.alarm_state(name)
 }
 
 pub(super) fn has_role(world: &Arc<World>, arn: &str) -> bool {
@@ -59,6 +59,10 @@ pub(super) fn allows(world: &Arc<World>, role: &str, action: &str, resource: &st
 
 pub(super) fn secret(world: &Arc<World>, id: &str) -> Option<String> {
     world.secrets.value(id)
+}
+
+pub(super) fn secret_arn(world: &Arc<World>, id: &str) -> Option<String> {
+    world.secrets.arn(id)
 }
 
 pub(super) fn parameter(world: &Arc<World>, name: &str) -> Option<String> {

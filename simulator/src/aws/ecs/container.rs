@@ -236,7 +236,7 @@ fn secrets(world: &Arc<World>, wanted: &Wanted, container: &Value) -> Result<BTr
             _ => (from.to_owned(), None),
         };
         let (from_where, action, resource) = if is_manager {
-            ("asm", "secretsmanager:GetSecretValue", id.clone())
+            ("asm", "secretsmanager:GetSecretValue", balance::secret_arn(world, &id).unwrap_or_else(|| id.clone()))
         } else if from.starts_with("arn:") {
             ("ssm", "ssm:GetParameters", id.clone())
         } else {

@@ -4,8 +4,9 @@
 use std::{
     collections::BTreeMap,
     net::SocketAddr,
+    path::PathBuf,
     sync::{
-        Arc,
+        Arc, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::{Duration, Instant},
@@ -23,7 +24,7 @@ use tokio::{sync::watch, task::JoinHandle};
 use super::{
     balance,
     container::{self, Ready, Wanted},
-    names, scheduler,
+    names, processes, scheduler,
     task::{Status, Stop, Task},
 };
 use crate::aws::{World, efs::Efs, list, number};
@@ -37,6 +38,8 @@ const PULL_BEGINS_MS: u64 = 1_500;
 /// A container that ends within this never ran: simulated time and ours.
 const STARTS_MS: u64 = 1_000;
 const STARTS: Duration = Duration::from_millis(150);
+/// A container's engine is waited for so long.
+const ENGINE_STARTS: Duration = Duration::from_secs(60);
 /// How often a log is looked at.
 const LOG_EVERY: Duration = Duration::from_millis(100);
 const LOG_LINES_MAX: usize = 1_000;
@@ -162,8 +165,9 @@ async fn rise(world: &Arc<World>, id: &str, started: &mut Vec<Started>) -> Resul
         task.address = inside.and_then(|p| ports.get(&p)).map(|port| SocketAddr::from(([127, 0, 0, 1], *port)));
     });
     let pause = STARTS.max(world.clock.real(STARTS_MS));
+    let containers = if world.settings.podman { folders(started) } else { Vec::new() };
     tokio::select! {
-        () = tokio::time::sleep(pause) => {}
+        () = async { tokio::join!(tokio::time::sleep(pause), up(&containers)); } => {}
         () = run(world, id, started) => {}
     }
     if !essential_ended(started) {
@@ -176,9 +180,24 @@ async fn rise(world: &Arc<World>, id: &str, started: &mut Vec<Started>) -> Resul
     })
 }
 
+fn folders(started: &[Started]) -> Vec<PathBuf> {
+    started.iter().filter_map(|s| Some(s.process.as_ref()?.folder().to_owned())).collect()
+}
+
+/// Returns once containers run that an engine brings up: until then nothing in them could answer, however long that takes on
+/// this machine.
+async fn up(containers: &[PathBuf]) {
+    let deadline = Instant::now() + ENGINE_STARTS;
+    let is_up = |folder: &PathBuf| dataplane::task::pid(folder).is_some_and(processes::is_in_container);
+    while Instant::now() < deadline && !containers.iter().all(is_up) {
+        tokio::time::sleep(STARTS).await;
+    }
+}
+
 type Prepared = (Vec<Ready>, BTreeMap<u16, u16>, u64);
 
 fn prepare(world: &Arc<World>, wanted: &Wanted) -> Result<Prepared, (String, String)> {
+    let _one = world.ecs.unpacking.lock().unwrap_or_else(PoisonError::into_inner);
     let whole = String::new;
     let mut ports =
         container::ports(&wanted.definition).ok_or_else(|| (whole(), "no port of this machine is free".to_owned()))?;

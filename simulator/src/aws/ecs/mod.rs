@@ -19,6 +19,7 @@ mod kinds;
 mod life;
 mod names;
 mod native;
+mod processes;
 mod requests;
 mod rolling;
 mod run;
@@ -38,7 +39,6 @@ use std::{
 };
 
 pub(crate) use kinds::KINDS;
-pub(crate) use service::Controller;
 
 use super::{Answer, Call, Fault, World};
 
@@ -46,6 +46,8 @@ use super::{Answer, Call, Fault, World};
 #[derive(Debug, Default)]
 pub(crate) struct Ecs {
     state: Mutex<State>,
+    /// Held while a task's image is unpacked: two that unpack the same one would be in each other's way.
+    unpacking: Mutex<()>,
 }
 
 /// What ECS knows.

@@ -12,15 +12,8 @@ use crate::aws::{Fault, World};
 #[derive(Debug, Clone)]
 pub(crate) struct ServiceView {
     pub(crate) arn: String,
-    pub(crate) name: String,
-    pub(crate) cluster: String,
-    pub(crate) status: &'static str,
     pub(crate) controller: Controller,
     pub(crate) desired: u32,
-    pub(crate) task_definition: String,
-    /// Containers and ports that a load balancer is told of.
-    pub(crate) ports: Vec<(String, u16)>,
-    pub(crate) primary_task_set: Option<String>,
     pub(crate) task_sets: Vec<TaskSetView>,
 }
 
@@ -29,9 +22,7 @@ pub(crate) struct ServiceView {
 pub(crate) struct TaskSetView {
     pub(crate) id: String,
     pub(crate) target_group: Option<String>,
-    pub(crate) task_definition: String,
     pub(crate) is_primary: bool,
-    pub(crate) external_id: Option<String>,
 }
 
 /// How a task set is.
@@ -58,29 +49,17 @@ impl Ecs {
         let state = world.ecs.state();
         let arn = names::service_arn(world, names::last(cluster), service);
         let service = state.service(&arn).filter(|s| s.status != "INACTIVE")?;
-        let port = |balancer: &serde_json::Value| {
-            let port = crate::aws::number(balancer, "containerPort").and_then(|n| u16::try_from(n).ok())?;
-            Some((crate::aws::text(balancer, "containerName")?.to_owned(), port))
-        };
         Some(ServiceView {
             arn,
-            name: service.name.clone(),
-            cluster: service.cluster.clone(),
-            status: service.status,
             controller: service.controller,
             desired: service.desired,
-            task_definition: service.definition.clone(),
-            ports: service.load_balancers.iter().filter_map(port).collect(),
-            primary_task_set: service.primary().map(|s| s.id.clone()),
             task_sets: service
                 .sets
                 .iter()
                 .map(|set| TaskSetView {
                     id: set.id.clone(),
                     target_group: set.revision.target_group.clone(),
-                    task_definition: set.revision.definition.clone(),
                     is_primary: set.is_primary,
-                    external_id: set.external_id.clone(),
                 })
                 .collect(),
         })

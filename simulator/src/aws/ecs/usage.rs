@@ -2,21 +2,13 @@
 
 use std::{sync::Arc, time::Instant};
 
-use super::{Ecs, names};
+use super::{Ecs, names, processes::ticks_of_task};
 use crate::aws::World;
 
 /// The kernel counts processor time in hundredths of a second for every program.
 const TICKS_PER_S: f64 = 100.0;
 /// Looked at again sooner, the ticks would be too coarse.
 const LEAST_S: f64 = 0.1;
-
-/// Processor time of a process and of those of its children that it has waited for.
-fn ticks(pid: u32) -> Option<u64> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The second field is a name in parentheses, which may hold anything.
-    let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
-    fields.get(11..15)?.iter().map(|n| n.parse::<u64>().ok()).sum()
-}
 
 impl Ecs {
     /// The mean of what a service's tasks use of their processors since they were last looked at, in percent; none while no task
@@ -35,7 +27,7 @@ impl Ecs {
         for (id, units) in running {
             let Some(task) = state.tasks.get_mut(&id) else { continue };
             let folders = task.containers.iter().filter_map(|c| c.folder.as_ref());
-            let now: u64 = folders.filter_map(|f| ticks(dataplane::task::pid(f)?)).sum();
+            let now: u64 = folders.filter_map(|f| Some(ticks_of_task(dataplane::task::pid(f)?))).sum();
             let at = Instant::now();
             match task.used {
                 None => task.used = Some((now, at, f64::NAN)),

@@ -105,7 +105,7 @@ fn system_view(world: &World, state: &State, system: &FileSystem) -> Value {
         "SizeInBytes": { "Value": 6144, "ValueInIA": 0, "ValueInStandard": 6144, "ValueInArchive": 0 },
         "PerformanceMode": of("PerformanceMode").unwrap_or_else(|| json!("generalPurpose")),
         "ThroughputMode": of("ThroughputMode").unwrap_or_else(|| json!("bursting")),
-        "Encrypted": of("Encrypted").unwrap_or_else(|| json!(false)), "Tags": tags::write(&system.tags),
+        "Encrypted": of("Encrypted").unwrap_or(json!(false)), "Tags": tags::write(&system.tags),
         "FileSystemProtection": { "ReplicationOverwriteProtection": "ENABLED" },
     });
     if let Some(fields) = view.as_object_mut() {
@@ -166,10 +166,10 @@ fn points(world: &World, input: &Value) -> Answer {
             "AccessPointId": point.id, "AccessPointArn": point.arn, "FileSystemId": point.file_system,
             "ClientToken": point.id, "Tags": tags::write(&point.tags), "OwnerId": world.settings.account,
             "LifeCycleState": "available",
-            "RootDirectory": point.properties.get("RootDirectory").cloned().unwrap_or_else(|| json!({ "Path": "/" })),
+            "RootDirectory": point.properties.get("RootDirectory").map_or_else(|| json!({ "Path": "/" }), owned),
         });
         for (name, value) in [
-            ("PosixUser", point.properties.get("PosixUser")),
+            ("PosixUser", point.properties.get("PosixUser").map(owned).as_ref()),
             ("Name", point.tags.get("Name").map(|n| json!(n)).as_ref()),
         ] {
             if let Some(value) = value {
@@ -181,4 +181,22 @@ fn points(world: &World, input: &Value) -> Answer {
     let found =
         state.points.values().filter(|p| system.is_none_or(|s| p.file_system == s) && id.is_none_or(|id| p.id == id));
     Ok(json!({ "AccessPoints": found.map(view).collect::<Vec<_>>() }))
+}
+
+/// The same with the numbers of users and groups as such: a template writes them as text, an answer does not.
+fn owned(value: &Value) -> Value {
+    let number = |value: &Value| value.as_str().and_then(|text| text.parse::<u64>().ok()).map(Value::from);
+    match value {
+        Value::Object(members) => {
+            let member = |(name, value): (&String, &Value)| {
+                // Uid, Gid, OwnerUid, OwnerGid; a path may be a number as well.
+                let id = if name.ends_with("id") { number(value) } else { None };
+                (name.clone(), id.unwrap_or_else(|| owned(value)))
+            };
+            Value::Object(members.iter().map(member).collect())
+        }
+        // SecondaryGids.
+        Value::Array(ids) => ids.iter().map(|id| number(id).unwrap_or_else(|| id.clone())).collect(),
+        value => value.clone(),
+    }
 }

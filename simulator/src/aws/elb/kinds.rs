@@ -270,6 +270,7 @@ impl Kind for Listener {
             "AlpnPolicy",
             "MutualAuthentication",
             "ListenerAttributes",
+            "Tags",
         ]
     }
 
@@ -292,7 +293,7 @@ impl Kind for Listener {
         after: &Value,
     ) -> Result<Made, Fault> {
         listener::modify(world, &input(place, after, &[("ListenerArn", json!(arn))]))?;
-        set_tags(world, arn, place, &json!({}))?;
+        set_tags(world, arn, place, after)?;
         let attributes = BTreeMap::from([("ListenerArn".to_owned(), json!(arn))]);
         Ok(Made { physical_id: arn.to_owned(), attributes, takes_ms: 2_000 })
     }

@@ -46,7 +46,6 @@ pub(crate) fn world(speed: f64) -> Arc<World> {
 pub(crate) fn made(world: &Arc<World>, kind: &str, properties: Value) -> String {
     let place = Place {
         stack: "bird".into(),
-        stack_id: "arn:stack".into(),
         logical_id: "Thing".into(),
         tags: [("dbird:service".to_owned(), "bird".to_owned())].into(),
     };

@@ -41,8 +41,8 @@ static ROLE: Bag = Bag {
         if statements.is_empty() || statements.iter().any(|s| s.get("Principal").is_none()) {
             return Err(Fault::new("MalformedPolicyDocument", "Missing required field Principal"));
         }
-        let own = list(properties, "Policies").iter().filter_map(|policy| policy.get("PolicyDocument"));
-        own.map(checked).collect()
+        let mut own = list(properties, "Policies").iter().filter_map(|policy| policy.get("PolicyDocument"));
+        own.try_for_each(checked)
     },
     made: |world, place, properties| {
         let name = bag::name(place, properties, "RoleName", 64);
@@ -56,7 +56,7 @@ static POLICY: Bag = Bag {
     name: "AWS::IAM::Policy",
     properties: &["Groups", "PolicyDocument", "PolicyName", "Roles", "Users"],
     required: &["PolicyDocument", "PolicyName"],
-    renewed_by: &["PolicyName"],
+    renewed_by: &[],
     takes_ms: 16_000,
     import_by: None,
     home,

@@ -54,6 +54,11 @@ impl Kind for LogGroup {
         if properties.get("RetentionInDays").is_some() {
             retention(properties, "RetentionInDays")?;
         }
+        if world.logs.group_exists(name) {
+            // CloudFormation's own words, which name it; the service's do not.
+            let said = format!("Resource of type '{}' with identifier '{name}' already exists.", self.name());
+            return Err(Fault::new("AlreadyExists", said));
+        }
         create(world, &wanted)?;
         self.update(world, name, place, &Value::Null, properties)
     }

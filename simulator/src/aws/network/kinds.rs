@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::Cidr;
 use crate::aws::{
     Fault, World,
-    bag::{self, Bag, Bags},
+    bag::{self, Attributes, Bag, Bags},
     cloudformation::kinds::Kind,
     list, number, text,
 };
@@ -31,8 +31,6 @@ pub(crate) static KINDS: &[&dyn Kind] = &[
 fn home(world: &World) -> &Bags {
     &world.network.bags
 }
-
-type Attributes = Vec<(&'static str, Value)>;
 
 static VPC: Bag = Bag {
     name: "AWS::EC2::VPC",
@@ -186,7 +184,7 @@ static ASSOCIATION: Bag = Bag {
     name: "AWS::EC2::SubnetRouteTableAssociation",
     properties: &["RouteTableId", "SubnetId"],
     required: &["RouteTableId", "SubnetId"],
-    renewed_by: &["SubnetId"],
+    renewed_by: &["RouteTableId", "SubnetId"],
     takes_ms: 2_000,
     import_by: None,
     home,
@@ -208,7 +206,7 @@ static EIP: Bag = Bag {
         let address = format!("203.0.113.{}", fastrand::u8(1..255));
         let allocation = bag::id("eipalloc");
         let attributes: Attributes = vec![("AllocationId", json!(allocation)), ("PublicIp", json!(address))];
-        (format!("{address}|{allocation}"), attributes)
+        (address, attributes)
     },
 };
 
@@ -225,7 +223,7 @@ static NAT: Bag = Bag {
         "VpcId",
     ],
     required: &[],
-    renewed_by: &["AllocationId", "ConnectivityType", "PrivateIpAddress", "SubnetId"],
+    renewed_by: &["AllocationId", "ConnectivityType", "PrivateIpAddress", "SubnetId", "VpcId"],
     takes_ms: 90_000,
     import_by: Some("NatGatewayId"),
     home,
@@ -242,8 +240,8 @@ static GROUP: Bag = Bag {
     import_by: Some("Id"),
     home,
     check: |world, properties| {
-        let rules = list(properties, "SecurityGroupIngress").iter().chain(list(properties, "SecurityGroupEgress"));
-        rules.map(|rule| checked_rule(world, rule)).collect()
+        let mut rules = list(properties, "SecurityGroupIngress").iter().chain(list(properties, "SecurityGroupEgress"));
+        rules.try_for_each(|rule| checked_rule(world, rule))
     },
     made: |_, _, properties| {
         let id = bag::id("sg");

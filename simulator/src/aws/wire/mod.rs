@@ -239,7 +239,8 @@ mod tests {
     #[test]
     fn every_protocol_is_told_from_the_others() {
         let cbor = cbor::encode(&json!({ "Namespace": "A" }));
-        let table: &[(&str, Request, Option<(Protocol, &str, &str)>)] = &[
+        type Row = (&'static str, Request, Option<(Protocol, &'static str, &'static str)>);
+        let table: &[Row] = &[
             (
                 "sts",
                 request("/", "", &[], b"Action=GetCallerIdentity"),

@@ -95,7 +95,8 @@ mod tests {
 
     #[test]
     fn paths_are_operations() {
-        let table: &[(Method, &str, &str, &str, Option<(&str, Value)>)] = &[
+        type Row = (Method, &'static str, &'static str, &'static str, Option<(&'static str, Value)>);
+        let table: &[Row] = &[
             (
                 Method::GET,
                 "/2015-02-01/file-systems",

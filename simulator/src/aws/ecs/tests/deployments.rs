@@ -191,7 +191,7 @@ async fn codedeploy_alone_changes_what_its_service_runs() {
         assert_eq!(fault.code, "InvalidParameterException");
         assert!(fault.message.contains(says), "{}", fault.message);
     }
-    let blue = Ecs::service(&ground.world, "bird", "bird").unwrap().primary_task_set.unwrap();
+    let blue = Ecs::service(&ground.world, "bird", "bird").unwrap().task_sets[0].id.clone();
     eventually("blue is steady", || Ecs::task_set_state(&ground.world, &blue).steady).await;
     let green = Ecs::create_task_set(&ground.world, "bird", "bird", &two, &ground.green, Some("d-1")).unwrap();
     eventually("green is steady", || Ecs::task_set_state(&ground.world, &green).steady).await;

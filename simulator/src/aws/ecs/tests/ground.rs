@@ -220,12 +220,7 @@ pub(super) async fn eventually(what: &str, mut is: impl FnMut() -> bool) {
 }
 
 pub(super) fn make(world: &Arc<World>, kind: &str, properties: &Value) -> String {
-    let place = Place {
-        stack: "s".into(),
-        stack_id: "s".into(),
-        logical_id: format!("L{}", fastrand::u32(..)),
-        tags: Default::default(),
-    };
+    let place = Place { stack: "s".into(), logical_id: format!("L{}", fastrand::u32(..)), tags: Default::default() };
     let kind = dispatch::kinds().find(|k| k.name() == kind).unwrap_or_else(|| panic!("no kind {kind}"));
     let made = kind.create(world, &place, properties);
     made.unwrap_or_else(|fault| panic!("{}: {} {}", kind.name(), fault.code, fault.message)).physical_id

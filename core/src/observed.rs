@@ -37,9 +37,10 @@ impl Observed {
     }
 
     /// What a saved plan compares to know that nothing moved since: the live documents, releases and weights, without
-    /// anything that changes by itself (task ids, restarts, times).
+    /// anything that changes by itself (task ids, restarts, times, a release without traffic that goes away).
     pub fn digest(&self) -> Digest {
-        let releases: Vec<_> = self.releases.iter().map(|r| (r.id, r.weight, &r.image)).collect();
+        let serving = self.releases.iter().filter(|r| r.weight > 0);
+        let releases: Vec<_> = serving.map(|r| (r.id, r.weight, &r.image)).collect();
         Digest::of_json(&serde_json::json!([self.documents, releases, self.data]))
     }
 }

@@ -120,7 +120,7 @@ fn it_goes_with_the_cloud() {
     let before =
         || course(&[(10, 1_000, false), (100, 0, false)], &[HookWhen::BeforeTraffic, HookWhen::Step, HookWhen::After]);
     let gated = || course(&[(10, 1_000, true), (100, 0, false)], &[]);
-    let cases: [(&str, Course, Lines); 9] = [
+    let cases: [(&str, Course, Lines); 10] = [
         (
             "a cloud that asks nobody",
             canary(),
@@ -216,6 +216,15 @@ fn it_goes_with_the_cloud() {
             ],
         ),
         (
+            "what nothing holds is not judged",
+            Course { bake_ms: 0, weights: course(&[(100, 0, false)], &[]).weights, ..judged() },
+            &[
+                (0, "shifting 33", "until 10000: the cloud to go on (at 33 %)"),
+                (900, "shifting 66", "until 10000: the cloud to go on (at 66 %)"),
+                (1_000, "finished 100", "done succeeded"),
+            ],
+        ),
+        (
             "shares that nobody planned",
             course(&[(100, 0, false)], &[HookWhen::Step]),
             &[
@@ -257,7 +266,7 @@ fn it_ends_what_is_bad_and_says_what_the_cloud_ended() {
                 (0, "shifting 10", "look 0"),
                 (0, "opened", "until 400: the cloud to go on (at 10 %)"),
                 (400, "tick", "look 400"),
-                (400, "few", "until 1000: the cloud to go on (at 10 %)"),
+                (400, "few", "until 800: the cloud to go on (at 10 %)"),
                 (900, "ready 100 at end", "look 0"),
                 (900, "opened", "until 1400: the bake time to pass"),
                 (1_400, "tick", "look 500"),
@@ -271,7 +280,11 @@ fn it_ends_what_is_bad_and_says_what_the_cloud_ended() {
                 (0, "ready 100 at end", "look 0"),
                 (0, "opened", "until 500: the bake time to pass"),
                 (500, "tick", "look 500"),
-                (500, "few", "until 900: something to judge by (at 100 %): only 1 request of the 20 that are needed"),
+                (
+                    500,
+                    "few",
+                    "until 900: something to judge by (at 100 %): only 1 of the 20 requests that are needed to judge it",
+                ),
                 (3_500, "tick", "look 3000"),
                 (3_500, "few", "undo"),
             ],
@@ -283,7 +296,11 @@ fn it_ends_what_is_bad_and_says_what_the_cloud_ended() {
                 (0, "ready 10 at one", "look 0"),
                 (0, "opened", "until 400: the pause at 10 % to pass"),
                 (1_000, "tick", "look 1000"),
-                (1_000, "few", "until 1400: something to judge by (at 10 %): only 1 request of the 20 that are needed"),
+                (
+                    1_000,
+                    "few",
+                    "until 1400: something to judge by (at 10 %): only 1 of the 20 requests that are needed to judge it",
+                ),
                 (1_400, "tick", "look 400"),
                 (1_400, "good", "continue one"),
             ],

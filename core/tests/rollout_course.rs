@@ -141,13 +141,13 @@ fn a_cloud_that_drives_counts_in_minutes_and_can_not_swap() {
     };
     let cases = [
         (
-            "strategy = \"canary\"\nbake = \"90s\"\nweight = 10\npause = \"61s\"\n".to_owned(),
+            "strategy = \"canary\"\nbake = \"90s\"\nweight = 10\npause = \"2m\"\n".to_owned(),
             "10:120000 100:0",
             120_000,
             "canary: 10 % for 2m, 100 %; the cloud moves the traffic; the previous release is kept for 2m after that",
         ),
         (
-            "strategy = \"linear\"\nbake = \"0s\"\npercent = 50\nevery = \"30s\"\n".to_owned(),
+            "strategy = \"linear\"\nbake = \"0s\"\npercent = 50\nevery = \"1m\"\n".to_owned(),
             "50:60000 100:0",
             0,
             "linear: 50 % for 1m, 100 %; the cloud moves the traffic",

@@ -55,16 +55,22 @@ pub(crate) fn run(args: &Args) -> Outcome {
             [&["test", "--workspace", "--locked", "--test", "stores", "--", "--ignored", "--exact"], &tests[..]];
         setup::run(setup::command("cargo", &words.concat()).env("PATH", servers::path(&stores)?))?;
     }
-    if !judges.is_empty() {
-        let tests: Vec<&str> = judges.iter().map(|judge| judge.test).collect();
-        let words = [&["test", "--workspace", "--locked", "--test", "judges", "--", "--ignored"], &tests[..]];
-        setup::run(setup::command("cargo", &words.concat()).env("PATH", servers::path(&judges)?))?;
-    }
-    if outside.len() == servers::OUTSIDE.len() {
-        for (package, test) in [("dbird-aws", "stacks"), ("dbird-simulator", "judges")] {
-            let words = ["test", "-p", package, "--locked", "--test", test, "--", "--ignored"];
-            setup::run(setup::command("cargo", &words).env("PATH", servers::path(&outside)?))?;
-        }
+    // All in one go, and never by package: another set of packages is another set of features, and the AWS SDKs anew.
+    if judges.len() == servers::JUDGES.len() && outside.len() == servers::OUTSIDE.len() {
+        let all: Vec<_> = judges.into_iter().chain(outside).collect();
+        let words = [
+            "test",
+            "--workspace",
+            "--locked",
+            "--test",
+            "judges",
+            "--test",
+            "stacks",
+            "--no-fail-fast",
+            "--",
+            "--ignored",
+        ];
+        setup::run(setup::command("cargo", &words).env("PATH", servers::path(&all)?))?;
     }
     if setup::has("node") {
         setup::run(&mut setup::command("node", &["--test", "game/web/"]))?;

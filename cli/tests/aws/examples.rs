@@ -72,8 +72,8 @@ impl Example {
     /// The address of the load balancer's listener on this port.
     fn listener(&self, port: u16) -> String {
         let report = self.deployed.account.report("elb");
-        let addresses = report["listeners"].as_array().unwrap().iter().filter_map(|one| one["address"].as_str());
-        addresses.filter(|address| address.ends_with(&format!(":{port}"))).last().expect("a listener").to_owned()
+        let mut addresses = report["listeners"].as_array().unwrap().iter().filter_map(|one| one["address"].as_str());
+        addresses.rfind(|address| address.ends_with(&format!(":{port}"))).expect("a listener").to_owned()
     }
 }
 
@@ -138,7 +138,8 @@ fn quest_keeps_its_word_behind_tls() {
     let asked = [("/secret_word", "plugh"), ("/tls", "by TLS"), ("/loadbalanced", "through a load balancer")];
     for (path, wanted) in asked {
         let (status, body) = get(&address, path).unwrap();
-        assert_eq!((status, body.trim()), (200, wanted), "{path}");
+        // It comes in chunks, each with its length before it.
+        assert!(status == 200 && body.lines().any(|line| line == wanted), "{path}: {status} {body}");
     }
     let (status, _) = request(&quest.listener(PORT), "GET", "/", "").unwrap();
     assert_eq!(status, 301, "without TLS one is sent to it");

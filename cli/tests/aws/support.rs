@@ -54,7 +54,8 @@ impl Account {
             .args(["--speed", &speed.to_string()])
             .args(more)
             .env_clear()
-            .env("PATH", "/usr/local/bin:/usr/bin:/bin")
+            // Podman looks for iptables beside what only root runs.
+            .env("PATH", "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn()

@@ -145,7 +145,8 @@ impl Engine {
         let (known, gate) = (step.weight == weight, step.gate && step.weight == weight);
         let hold_ms = if known { self.hold_ms(holding.step) } else { 0 };
         let end_ms = holding.since_ms.saturating_add(hold_ms);
-        let watched = self.judge.is_some();
+        // What nobody holds is the cloud's to judge: its tasks share a target group, and what fails in it has no release.
+        let watched = self.judge.is_some() && self.course.is_held();
         let look_ms = if watched { self.next_look_ms(holding, end_ms) } else { u64::MAX };
         if watched && let Some(look) = self.look(now_ms, &mut holding, look_ms) {
             return Some(look);

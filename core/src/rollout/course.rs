@@ -268,6 +268,11 @@ impl Course {
         self.weights.get(step).is_some_and(|w| w.gate)
     }
 
+    /// Traffic stays somewhere long enough to be judged there.
+    pub(super) fn is_held(&self) -> bool {
+        (0..self.weights.len()).any(|step| self.hold_ms(step) > 0 || self.gated(step))
+    }
+
     /// The hooks that run at this point, by their place in [`Course::hooks`].
     pub fn hooks_at(&self, when: HookWhen) -> Vec<usize> {
         self.hooks.iter().enumerate().filter(|(_, h)| h.when == when).map(|(i, _)| i).collect()

@@ -42,10 +42,7 @@ impl Course {
                 &format!("; {parent} is kept for {bake} after that", parent = self.kept(), bake = span(self.bake_ms));
         }
         if let (Some(analysis), Some(_)) = (&self.analysis, parent) {
-            text += &format!(
-                "; {}",
-                judged(analysis, (0..self.weights.len()).any(|step| self.hold_ms(step) > 0 || self.gated(step)))
-            );
+            text += &format!("; {}", judged(analysis, self.is_held()));
         }
         if let (Some(copy), Some(_)) = (&self.copy, parent) {
             text += &format!("; the data is copied first (the last {} copies are kept)", copy.kept);

@@ -62,6 +62,8 @@ pub(crate) async fn logs(
         Some(task) => ended(p, target, task).await?,
         None => false,
     };
+    // What is written while the lines are read comes with the next page.
+    let now_unix_ms = p.clock.now_unix_ms();
     let events = match &place {
         Some(place) => read(p, target, task.as_deref(), place.from_unix_ms).await?,
         None => tail(p, target, task.as_deref(), query).await?,
@@ -81,7 +83,7 @@ pub(crate) async fn logs(
     }
     let before = place.as_ref().map_or(0, |place| place.from_unix_ms);
     let ended = over && lines.is_empty() && place.is_some();
-    let next = next(before, &events, p.clock.now_unix_ms(), ended);
+    let next = next(before, &events, now_unix_ms, ended);
     let cursor = Cursor(serde_json::to_string(&next).unwrap_or_default());
     Ok(LogPage { lines, next: cursor, more: !ended })
 }

@@ -116,7 +116,8 @@ pub(crate) async fn run(p: &AwsProvider, target: &Target, command: &Command) -> 
         .send()
         .await
         .or_fault("run a task", &arn)?;
-    let Some(task) = answer.tasks().first().and_then(|task| task.task_arn()) else {
+    let task = answer.tasks().first();
+    let Some((task, arn)) = task.and_then(|task| Some((task, task.task_arn()?))) else {
         let failure = answer.failures().first();
         let why = failure.and_then(|failure| failure.reason()).unwrap_or("ECS started nothing and does not say why");
         let detail =
@@ -128,9 +129,10 @@ pub(crate) async fn run(p: &AwsProvider, target: &Target, command: &Command) -> 
     };
     Ok(Job {
         cluster,
-        task: task.to_owned(),
+        task: arn.to_owned(),
         container: target.service.clone(),
-        until_unix_ms: command.timeout_ms.map(|limit| p.clock.now_unix_ms() + p.clock.there_ms(limit)),
+        // By when AWS made it: a repeated call says the same.
+        until_unix_ms: command.timeout_ms.map(|limit| unix_ms(task.created_at()) + p.clock.there_ms(limit)),
     })
 }
 

@@ -57,15 +57,16 @@ impl Token {
         struct Format {
             format: u32,
         }
-        let unreadable = |why: String| fault(ErrorKind::Invalid, "read a handle", handle.step.to_string(), why);
+        let refused = |kind, why: &str| fault(kind, "read a handle", handle.step.to_string(), why);
         match serde_json::from_str::<Format>(&handle.token) {
             Ok(Format { format }) if format > FORMAT => {
-                Err(unreadable("a newer dbird began this step".to_owned()).hint("go on with that dbird"))
+                Err(refused(ErrorKind::Invalid, "a newer dbird began this step").hint("go on with that dbird"))
             }
             Ok(_) => serde_json::from_str::<Written>(&handle.token)
                 .map(|written| written.token)
-                .map_err(|e| unreadable("its handle can't be read".to_owned()).because(&e)),
-            Err(e) => Err(unreadable("its handle is not one of AWS's".to_owned()).because(&e)),
+                .map_err(|e| refused(ErrorKind::Invalid, "its handle can't be read").because(&e)),
+            // Nothing here was ever known by it.
+            Err(e) => Err(refused(ErrorKind::NotFound, "its handle is not one of AWS's").because(&e)),
         }
     }
 }

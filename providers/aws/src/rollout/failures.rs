@@ -52,13 +52,14 @@ pub(super) async fn repeated(
         rollout.looks = rollout.looks.wrapping_add(1);
         rollout.looks % LOOK_EVERY == 0
     });
-    if !look || !(p.clients.is_due(LIST) && p.clients.is_due(READ)) {
+    let due = p.clients.is_due(LIST) && p.clients.is_due(READ);
+    if !look || !due {
         return Ok(None);
     }
     let failed = stopped(p, job).await?;
     tell(p, target, handle, job, &failed).await;
-    let Some((why, last)) = same(&failed) else { return Ok(None) };
-    let logs = lines(p, target, job, &last.id).await;
+    let Some(why) = same(&failed) else { return Ok(None) };
+    let logs = last_lines(p, target, job, &failed).await;
     Ok(Some((format!("{SAME_MAX} tasks failed the same way: {why}{}", remedy(&why)), logs)))
 }
 
@@ -101,7 +102,20 @@ pub(super) async fn explain(
     let failed = stopped(p, job).await?;
     tell(p, target, handle, job, &failed).await;
     let Some(last) = failed.last() else { return Ok(Found::default()) };
-    Ok(Found { why: Some(last.why.clone()), logs: lines(p, target, job, &last.id).await })
+    Ok(Found { why: Some(last.why.clone()), logs: last_lines(p, target, job, &failed).await })
+}
+
+/// What the last task wrote at its end. Logs arrive late: where nothing came of it yet, one before it that failed alike
+/// says the same.
+async fn last_lines(p: &AwsProvider, target: &Target, job: &Job, failed: &[Failed]) -> Vec<String> {
+    let Some(last) = failed.last() else { return Vec::new() };
+    for failed in failed.iter().rev().filter(|other| kind(&other.why) == kind(&last.why)).take(SAME_MAX) {
+        let lines = lines(p, target, job, &failed.id).await;
+        if !lines.is_empty() {
+            return lines;
+        }
+    }
+    Vec::new()
 }
 
 /// Tells once of each task that failed, and what the last of them wrote at its end.
@@ -210,11 +224,11 @@ pub(crate) fn task_id(arn: &str) -> &str {
     arn.rsplit('/').next().unwrap_or(arn)
 }
 
-/// The reason that so many of the last tasks share, and the last of them.
-fn same(failed: &[Failed]) -> Option<(String, &Failed)> {
+/// The reason that so many of the last tasks share.
+fn same(failed: &[Failed]) -> Option<String> {
     let last = failed.last()?;
     let alike = failed.iter().filter(|other| kind(&other.why) == kind(&last.why)).count();
-    (alike >= SAME_MAX).then(|| (last.why.clone(), last))
+    (alike >= SAME_MAX).then(|| last.why.clone())
 }
 
 /// A reason without what differs from task to task: addresses, ids, ports.

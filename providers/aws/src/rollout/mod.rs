@@ -58,8 +58,8 @@ pub(crate) async fn poll(
         if !over {
             sleep((due - now).min(WAIT)).await;
         }
-        if let Some(known) = known.filter(|_| over || due > now + WAIT) {
-            return Ok(known);
+        if let Some(known) = known.as_ref().filter(|_| over || due > now + WAIT) {
+            return Ok(known.clone());
         }
     }
     let asked = Instant::now();
@@ -71,6 +71,12 @@ pub(crate) async fn poll(
             rollout.progress = Some(progress.clone());
         }
     });
+    let stands = |progress: &Progress| (progress.phase.clone(), progress.weights.clone(), progress.gates.clone());
+    if let (Some(known), Ok(progress)) = (&known, &answer)
+        && stands(known) != stands(progress)
+    {
+        p.rollouts.moved(&service::document::base(target), &job.cluster, &job.service);
+    }
     answer
 }
 
@@ -87,7 +93,10 @@ async fn look(p: &AwsProvider, target: &Target, handle: &Handle, job: &Job) -> R
             *why = format!("{why}: {more}");
         }
         logs.extend(found.logs);
-    } else if matches!(standing.phase, Phase::Working | Phase::Shifting) && !matches!(job.way, Way::Removing { .. }) {
+    } else if matches!(standing.phase, Phase::Working | Phase::Shifting)
+        && !matches!(job.way, Way::Removing { .. })
+        && !p.rollouts.with(&handle.token, |rollout| rollout.stopped)
+    {
         give_up(p, target, handle, job, &mut standing).await?;
     } else if matches!(standing.phase, Phase::RollingBack | Phase::RolledBack) {
         say_why(p, target, handle, job, &mut standing).await;

@@ -33,7 +33,7 @@ struct Memory {
     releases: HashMap<String, ReleaseId>,
     live: HashMap<String, Value>,
     rollouts: HashMap<String, Rollout>,
-    services: HashMap<String, Service>,
+    services: HashMap<(String, String), Service>,
     moves: HashMap<String, DeploymentInfo>,
     targets: HashMap<String, EcsTarget>,
     deployments: HashMap<String, ServiceDeployment>,
@@ -141,16 +141,23 @@ impl Seen {
         self.memory().live.insert(base.to_owned(), document.clone());
     }
 
-    /// The service as it was last told, by its name; of use while that is a second ago at most.
-    pub(crate) fn service(&self, name: &str) -> Option<Service> {
-        self.memory().services.get(name).cloned()
+    /// The service as it was last told, by its cluster and name; of use while that is a second ago at most.
+    pub(crate) fn service(&self, cluster: &str, name: &str) -> Option<Service> {
+        self.memory().services.get(&(cluster.to_owned(), name.to_owned())).cloned()
     }
 
-    pub(crate) fn remember_service(&self, name: &str, service: Option<&Service>) {
+    pub(crate) fn remember_service(&self, cluster: &str, name: &str, service: Option<&Service>) {
+        let key = (cluster.to_owned(), name.to_owned());
         match service {
-            Some(service) => self.memory().services.insert(name.to_owned(), service.clone()),
-            None => self.memory().services.remove(name),
+            Some(service) => self.memory().services.insert(key, service.clone()),
+            None => self.memory().services.remove(&key),
         };
+    }
+
+    /// A rollout has moved: what was seen of the service and of the environment before that is of no use.
+    pub(super) fn moved(&self, base: &str, cluster: &str, name: &str) {
+        self.remember_service(cluster, name, None);
+        self.memory().observed.remove(base);
     }
 
     /// A deployment of CodeDeploy that is followed, as it was last told, by its id.

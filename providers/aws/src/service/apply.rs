@@ -55,7 +55,7 @@ pub(crate) async fn found(p: &AwsProvider, cluster: &str, name: &str) -> Result<
         answer => {
             let answer = answer.or_fault("read the service", name)?;
             let found = answer.services().first().filter(|service| service.status() != Some("INACTIVE"));
-            p.rollouts.remember_service(name, found);
+            p.rollouts.remember_service(cluster, name, found);
             Ok(found.cloned())
         }
     }
@@ -64,7 +64,7 @@ pub(crate) async fn found(p: &AwsProvider, cluster: &str, name: &str) -> Result<
 /// The same, for whoever follows a rollout: as it is now, or was within the last second.
 pub(crate) async fn found_lately(p: &AwsProvider, cluster: &str, name: &str) -> Result<Option<Service>, ProviderError> {
     const API: &str = "ECS:DescribeServices";
-    if let Some(known) = p.rollouts.service(name).filter(|_| !p.clients.is_due(API)) {
+    if let Some(known) = p.rollouts.service(cluster, name).filter(|_| !p.clients.is_due(API)) {
         return Ok(Some(known));
     }
     p.clients.turn(API).await;

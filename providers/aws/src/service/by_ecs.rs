@@ -29,8 +29,14 @@ pub(super) async fn begin(
             "the document says neither `codedeploy` nor `ecs`",
         ));
     };
-    let begun = live.deployments().iter().any(|d| d.task_definition() == Some(&registered.arn));
-    if !(registered.before && begun) {
+    let begun = registered.before && live.deployments().iter().any(|d| d.task_definition() == Some(&registered.arn));
+    if registered.before
+        && !begun
+        && let Some(deployment) = deployment_of(p, document, &registered.arn).await?
+    {
+        return over(document, ecs.is_rolling(), deployment);
+    }
+    if !begun {
         free(live)?;
         let config = configuration(ecs, false).map_err(|error| unbuilt("the service", &error))?;
         let balancers = balancers(p, document, live).await?;
@@ -63,6 +69,16 @@ pub(super) async fn begin(
         };
     }
     native(p, document, work, &registered.arn).await
+}
+
+/// A call that comes after the release has ended already begins nothing.
+fn over(document: &ServiceDocument, rolling: bool, deployment: String) -> Result<Way, ProviderError> {
+    if !rolling {
+        return Ok(Way::Native { deployment });
+    }
+    let what = format!("the deployment {deployment} of this release has ended already");
+    Err(fault(ErrorKind::Conflict, "begin the deployment", &document.name, what)
+        .hint("deploy again: a new release is made"))
 }
 
 /// Refuses while another deployment of ECS is under way.
@@ -111,44 +127,50 @@ async fn balancers(
 
 /// The service deployment that ECS made of the update.
 async fn native(p: &AwsProvider, document: &ServiceDocument, work: &Work, arn: &str) -> Result<Way, ProviderError> {
-    let client = p.clients.ecs().await;
     // It is listed soon after the update was accepted; the driver asks again where it is not.
     for _ in 0..5 {
-        p.clients.turn("ECS:ListServiceDeployments").await;
-        let listed = client
-            .list_service_deployments()
-            .cluster(&document.cluster)
-            .service(&document.name)
-            .max_results(10)
-            .send()
-            .await
-            .or_fault("list the deployments", &document.name)?;
-        let mut briefs = listed.service_deployments().to_vec();
-        briefs.sort_by_key(|brief| std::cmp::Reverse(unix_ms(brief.created_at())));
-        // The newest comes first, and is the one unless this call is a late repetition.
-        let revisions: Vec<_> =
-            briefs.iter().filter_map(|b| b.target_service_revision_arn().map(str::to_owned)).collect();
-        if !revisions.is_empty() {
-            let read = client
-                .describe_service_revisions()
-                .set_service_revision_arns(Some(revisions))
-                .send()
-                .await
-                .or_fault("read the deployments", &document.name)?;
-            let of = |revision: Option<&str>| {
-                read.service_revisions()
-                    .iter()
-                    .find(|r| r.service_revision_arn() == revision)
-                    .and_then(|r| r.task_definition())
-            };
-            let ours = briefs.iter().find(|brief| of(brief.target_service_revision_arn()) == Some(arn));
-            if let Some(deployment) = ours.and_then(|brief| brief.service_deployment_arn()) {
-                return Ok(Way::Native { deployment: deployment.to_owned() });
-            }
+        if let Some(deployment) = deployment_of(p, document, arn).await? {
+            return Ok(Way::Native { deployment });
         }
     }
     tracing::debug!(release = %work.release, "the deployment is not listed yet");
     Err(vanished(document).retry())
+}
+
+/// The newest service deployment to a task definition, however it stands.
+async fn deployment_of(
+    p: &AwsProvider,
+    document: &ServiceDocument,
+    arn: &str,
+) -> Result<Option<String>, ProviderError> {
+    let client = p.clients.ecs().await;
+    p.clients.turn("ECS:ListServiceDeployments").await;
+    let listed = client
+        .list_service_deployments()
+        .cluster(&document.cluster)
+        .service(&document.name)
+        .max_results(10)
+        .send()
+        .await
+        .or_fault("list the deployments", &document.name)?;
+    let mut briefs = listed.service_deployments().to_vec();
+    briefs.sort_by_key(|brief| std::cmp::Reverse(unix_ms(brief.created_at())));
+    let revisions: Vec<_> = briefs.iter().filter_map(|b| b.target_service_revision_arn().map(str::to_owned)).collect();
+    if revisions.is_empty() {
+        return Ok(None);
+    }
+    let read = client
+        .describe_service_revisions()
+        .set_service_revision_arns(Some(revisions))
+        .send()
+        .await
+        .or_fault("read the deployments", &document.name)?;
+    let of = |revision: Option<&str>| {
+        let found = read.service_revisions().iter().find(|r| r.service_revision_arn() == revision);
+        found.and_then(|r| r.task_definition())
+    };
+    let ours = briefs.iter().find(|brief| of(brief.target_service_revision_arn()) == Some(arn));
+    Ok(ours.and_then(|brief| brief.service_deployment_arn()).map(str::to_owned))
 }
 
 fn vanished(document: &ServiceDocument) -> ProviderError {
@@ -166,6 +188,15 @@ mod tests {
     use aws_sdk_ecs::types::DeploymentRolloutState;
 
     use super::*;
+
+    #[test]
+    fn a_release_that_has_ended_is_not_begun_again() {
+        let document = crate::service::document::tests::example();
+        let late = |rolling| over(&document, rolling, "arn:1".to_owned());
+        assert_eq!(late(false).unwrap(), Way::Native { deployment: "arn:1".to_owned() });
+        let error = late(true).unwrap_err();
+        assert_eq!((error.kind, error.retry), (ErrorKind::Conflict, false));
+    }
 
     #[test]
     fn a_deployment_of_somebody_else_is_in_the_way() {

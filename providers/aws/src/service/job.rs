@@ -25,7 +25,7 @@ pub(crate) struct Job {
     /// What is wanted; none where the rollout was found under way.
     #[serde(default)]
     pub(crate) document: Option<Box<ServiceDocument>>,
-    /// Scaling was suspended for this, and is resumed at its end.
+    /// Scaling, if there is any, was suspended for this, and is resumed at its end.
     #[serde(default)]
     pub(crate) suspended: bool,
     /// When it began, in Unix milliseconds of the cloud's clock.

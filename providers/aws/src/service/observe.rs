@@ -169,7 +169,10 @@ pub(crate) async fn parts(p: &AwsProvider, service: &Service, traffic: &Traffic)
             let group = set.load_balancers().first().and_then(|balancer| balancer.target_group_arn());
             group.map_or(0, |group| rules::percent(&shares, group))
         };
-        return Ok(sets.iter().map(|set| of_set(set, share(set))).collect());
+        let shared = sets.iter().map(|set| (set, share(set)));
+        // What lost its traffic and is being deleted is no release any more.
+        let stays = shared.filter(|(set, weight)| *weight > 0 || set.status() != Some("DRAINING"));
+        return Ok(stays.map(|(set, weight)| of_set(set, weight)).collect());
     }
     let deployments = service.deployments();
     let moved = match service.current_service_deployment().filter(|_| deployments.len() > 1) {

@@ -52,9 +52,9 @@ pub(super) async fn begin(
     }
     match &document.codedeploy {
         Some(wanted) => {
-            let (way, suspended) = by_codedeploy(p, target, work, &document, wanted, &registered, live).await?;
-            job.way = way;
-            job.suspended = suspended;
+            job.way = by_codedeploy(p, target, work, &document, wanted, &registered, live).await?;
+            // Where nothing scales the service there is nothing to resume; a repeated call must say the same.
+            job.suspended = true;
         }
         None => job.way = by_ecs::begin(p, work, &document, &registered, live).await?,
     }
@@ -88,12 +88,12 @@ async fn by_codedeploy(
     wanted: &CodeDeploy,
     registered: &Registered,
     live: &Service,
-) -> Result<(Way, bool), ProviderError> {
+) -> Result<Way, ProviderError> {
     // Only a release that was begun before can have a deployment.
     if registered.before
         && let Some(found) = own(p, wanted, work, registered.at_unix_ms).await?
     {
-        return Ok((Way::Codedeploy { deployment: found }, true));
+        return Ok(Way::Codedeploy { deployment: found });
     }
     group::ensure(p, target, document).await?;
     let tasks = tasks(document, live);
@@ -144,7 +144,7 @@ async fn by_codedeploy(
             .map(|answer| answer.deployment_id().unwrap_or_default().to_owned()),
     };
     match result {
-        Ok(deployment) => Ok((Way::Codedeploy { deployment }, suspended)),
+        Ok(deployment) => Ok(Way::Codedeploy { deployment }),
         Err(error) => {
             // Nothing began, so nothing else will resume it; what went wrong first is what counts.
             if suspended && !error.retry && error.kind != ErrorKind::Conflict {

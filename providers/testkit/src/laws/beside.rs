@@ -1,8 +1,8 @@
 //! What must hold of a cloud that moves traffic by itself.
 
-use dbird_core::{Handle, Phase, Progress, ReleaseId, Steer, Target};
+use dbird_core::{Handle, Phase, Progress, ReleaseId, Steer, Target, Weights};
 
-use super::{ONE, TWO, begin, drives, expect, observe, roll_back, serve, steer, until, weights};
+use super::{ONE, TWO, begin, drives, expect, finish, observe, roll_back, serve, steer, take_over, until, weights};
 use crate::{Fixture, Kind};
 
 /// Looks at something that must not move.
@@ -89,7 +89,10 @@ pub(super) async fn stopping_on_the_way_gives_all_back(f: &dyn Fixture) -> Resul
     if !drives(f) {
         return Ok(());
     }
-    serve(f, &target, ONE, Kind::First).await?;
+    // How a release takes over is said of the service, and no cloud takes that back: it is the same for both.
+    let first = begin(f, &target, f.waiting(f.works(&target, ONE, Kind::First), true)).await?;
+    take_over(f, &target, &first, &Weights::all(ONE)).await?;
+    finish(f, &target, &first).await?;
     let before = observe(f, &target).await?;
     let (handle, gate, _) = on_the_way(f, &target, TWO).await?;
     roll_back(f, &target, &handle).await?;

@@ -173,9 +173,15 @@ async fn begin(f: &dyn Fixture, target: &Target, works: Vec<Work>) -> Result<Han
 
 /// Makes a candidate and waits until it could take traffic.
 async fn candidate(f: &dyn Fixture, target: &Target, release: ReleaseId, kind: Kind) -> Result<Handle, String> {
+    let alone = drives(f) && observe(f, target).await?.releases.is_empty();
     let handle = start(f, target, release, kind).await?;
-    until(f, target, &handle, "a ready candidate", |p| p.phase == Phase::Ready).await?;
+    until(f, target, &handle, "a ready candidate", |p| could_serve(p, alone)).await?;
     Ok(handle)
+}
+
+/// True where a candidate could take traffic. One that is alone may get all of it from its cloud, which keeps nothing then.
+fn could_serve(progress: &Progress, alone: bool) -> bool {
+    progress.phase == Phase::Ready || alone && progress.phase == Phase::Finished
 }
 
 async fn shift(f: &dyn Fixture, target: &Target, handle: &Handle, weights: Weights) -> Result<(), String> {
@@ -207,9 +213,13 @@ async fn take_over(f: &dyn Fixture, target: &Target, handle: &Handle, weights: &
 async fn serve(f: &dyn Fixture, target: &Target, release: ReleaseId, kind: Kind) -> Result<Handle, String> {
     let handle = candidate(f, target, release, kind).await?;
     shift(f, target, &handle, Weights::all(release)).await?;
-    steer(f, target, &handle, Steer::Finish).await?;
-    until(f, target, &handle, "the end of the rollout", |p| p.phase == Phase::Finished).await?;
+    finish(f, target, &handle).await?;
     Ok(handle)
+}
+
+async fn finish(f: &dyn Fixture, target: &Target, handle: &Handle) -> Result<(), String> {
+    steer(f, target, handle, Steer::Finish).await?;
+    until(f, target, handle, "the end of the rollout", |p| p.phase == Phase::Finished).await.map(drop)
 }
 
 async fn roll_back(f: &dyn Fixture, target: &Target, handle: &Handle) -> Result<(), String> {

@@ -38,6 +38,7 @@ writer = "many"
 min = 1
 max = 2
 [rollout]
+progress_deadline = "60m"
 strategy = "blue-green"
 deadline = "20m"
 [env]

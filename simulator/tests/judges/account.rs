@@ -40,7 +40,7 @@ max = 2
 [rollout]
 progress_deadline = "60m"
 strategy = "blue-green"
-deadline = "20m"
+deadline = "60m"
 [env]
 GREETING = "hi"
 [cloud.aws]
